@@ -1,0 +1,200 @@
+"""Header and Block: what a view decides on.
+
+A header commits to everything: the transactions *with their scores and outcomes*, the state after
+them, every earlier block (an RFC 6962 root over their hashes), the modules that judged, the validator
+set, and the parent's certificate as the proposer holds it.
+
+Invariant: `hash` is the tagged SHA-256 of the header's canonical bytes; it binds epoch, view, height,
+parent view and hash, proposer and every root. Nothing local to a node stands in a block.
+Leaves out: whether a block is valid; `consensus/ledger/` decides that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from consensus import codec, crypto, merkle, vote
+from consensus.errors import Rejected
+from consensus.ledger import scoring
+from consensus.transaction import Transaction, decode_transaction
+
+HEADER_TAG: Final = b"assay/header/1"
+HASH_BYTES: Final = 32
+HEADER_BYTES_MAX: Final = 512  # sixteen fields, seven of them hashes
+BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
+BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
+GENESIS_VIEW: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Integers: epoch, view, height, times in ms. Hashes are 32 bytes, the proposer's key 33."""
+
+    epoch: int
+    view: int
+    height: int
+    parent_view: int
+    parent_hash: bytes
+    proposer: bytes
+    timestamp_ms: int
+    transaction_count: int
+    transactions_root: bytes  # RFC 6962 over compute_leaf(...) of each transaction
+    state_root: bytes  # after this block
+    history_root: bytes  # RFC 6962 over the hashes of blocks 0..height-1
+    modules_digest: bytes  # of the modules that judged this block (named in the parent's state)
+    validators_digest: bytes
+    certificate_digest: bytes  # SHA-256 of the parent's certificate in the body (of b"" for none)
+    raw: bytes = field(init=False, repr=False, compare=False)
+    hash: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        raw = codec.encode(_pack_header(self))
+        object.__setattr__(self, "raw", raw)
+        # The chain id is bound through the genesis block, whose parent_hash is the genesis digest.
+        object.__setattr__(self, "hash", crypto.hash_bytes(HEADER_TAG + raw))
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A header and the body it commits to.
+
+    scores: one integer 0..10000 per transaction (0 where none applies); outcomes: one byte per
+    transaction (scoring.ACCEPT or FLAG). parent_certificate is None only above genesis.
+    """
+
+    header: Header
+    transactions: tuple[Transaction, ...]
+    scores: tuple[int, ...]
+    outcomes: bytes
+    parent_certificate: vote.Certificate | None
+
+    @property
+    def hash(self) -> bytes:
+        return self.header.hash
+
+
+def compute_leaf(transaction_id: bytes, score: int, outcome: int) -> bytes:
+    """A leaf of `transactions_root`: id (32 bytes), score (2, big-endian), outcome (1)."""
+    return transaction_id + score.to_bytes(2, "big") + bytes((outcome,))
+
+
+def compute_transactions_root(
+    transactions: Sequence[Transaction], scores: Sequence[int], outcomes: bytes
+) -> bytes:
+    return merkle.compute_root(
+        [
+            compute_leaf(tx.id, score, outcome)
+            for tx, score, outcome in zip(transactions, scores, outcomes, strict=True)
+        ]
+    )
+
+
+def compute_certificate_digest(certificate: vote.Certificate | None) -> bytes:
+    return crypto.hash_bytes(b"" if certificate is None else vote.encode_certificate(certificate))
+
+
+def _pack_header(header: Header) -> tuple[Any, ...]:
+    return (
+        header.epoch,
+        header.view,
+        header.height,
+        header.parent_view,
+        header.parent_hash,
+        header.proposer,
+        header.timestamp_ms,
+        header.transaction_count,
+        header.transactions_root,
+        header.state_root,
+        header.history_root,
+        header.modules_digest,
+        header.validators_digest,
+        header.certificate_digest,
+    )
+
+
+def decode_header(data: bytes) -> Header:
+    """The header that `data` encodes. Raises Rejected."""
+    value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=16)
+    fields = codec.check_fields(value, 14, "header")
+    numbers = {0: "epoch", 1: "view", 2: "height", 3: "parent_view", 6: "timestamp_ms"}
+    for place, name in numbers.items():
+        codec.check_int(fields[place], f"header.{name}", high=codec.TIME_MS_MAX)
+    codec.check_int(fields[7], "header.transaction_count", high=BLOCK_TRANSACTIONS_MAX)
+    codec.check_bytes(fields[5], "header.proposer", length=crypto.KEY_BYTES)
+    hashes = {
+        4: "parent_hash",
+        8: "transactions_root",
+        9: "state_root",
+        10: "history_root",
+        11: "modules_digest",
+        12: "validators_digest",
+        13: "certificate_digest",
+    }
+    for place, name in hashes.items():
+        codec.check_bytes(fields[place], f"header.{name}", length=HASH_BYTES)
+    return Header(*fields)
+
+
+def encode_block(block: Block) -> bytes:
+    """header | transactions | scores | outcomes | certificate, as one canonical array."""
+    certificate = block.parent_certificate
+    return codec.encode(
+        (
+            block.header.raw,
+            tuple(tx.raw for tx in block.transactions),
+            block.scores,
+            block.outcomes,
+            b"" if certificate is None else vote.encode_certificate(certificate),
+        )
+    )
+
+
+def decode_block(data: bytes) -> Block:
+    """The block that `data` encodes; body and header are matched by `check_body`, called here."""
+    items_max = 2 * BLOCK_TRANSACTIONS_MAX + 16
+    value = codec.decode(
+        data, what="block", bytes_max=BLOCK_BYTES_MAX + 2 * vote.CERTIFICATE_BYTES_MAX, items_max=items_max
+    )
+    header_raw, raws, scores, outcomes, certificate_raw = codec.check_fields(value, 5, "block")
+    if type(raws) is not tuple or type(scores) is not tuple:
+        raise Rejected("transactions and scores must be arrays", field="block", code="encoding")
+    header = decode_header(codec.check_bytes(header_raw, "header", length_max=HEADER_BYTES_MAX))
+    block = Block(
+        header,
+        tuple(
+            decode_transaction(codec.check_bytes(raw, "transaction", length_max=BLOCK_BYTES_MAX)) for raw in raws
+        ),
+        scores,
+        codec.check_bytes(outcomes, "outcomes", length_max=BLOCK_TRANSACTIONS_MAX),
+        decode_parent_certificate(certificate_raw),
+    )
+    check_body(block)
+    return block
+
+
+def decode_parent_certificate(data: Any) -> vote.Certificate | None:
+    """The certificate a body carries: b"" stands for none."""
+    raw = codec.check_bytes(data, "certificate", length_max=vote.CERTIFICATE_BYTES_MAX)
+    return vote.decode_certificate(raw) if raw else None
+
+
+def check_body(block: Block) -> None:
+    """Raises Rejected unless the body is the one that the header commits to."""
+    header = block.header
+    counts = {len(block.transactions), len(block.scores), len(block.outcomes), header.transaction_count}
+    if len(counts) != 1:
+        raise Rejected("transactions, scores, outcomes and count differ in number", field="block", code="body")
+    for score in block.scores:
+        codec.check_int(score, "score", high=scoring.SCORE_MAX)
+    if any(outcome > scoring.REFUSE for outcome in block.outcomes):
+        raise Rejected("unknown outcome", field="block.outcomes", code="body")
+    root = compute_transactions_root(block.transactions, block.scores, block.outcomes)
+    if root != header.transactions_root:
+        raise Rejected("does not match the body", field="header.transactions_root", code="body")
+    if compute_certificate_digest(block.parent_certificate) != header.certificate_digest:
+        raise Rejected("does not match the body", field="header.certificate_digest", code="body")

@@ -1,0 +1,251 @@
+"""Genesis: what all nodes of a chain agree on before the first block.
+
+Invariant: the genesis digest (tagged SHA-256 of the canonical form) is the parent hash of block 0, so
+that every block hash binds the chain id, the parameters, the validators, the accounts, who may report
+and which modules judge. The JSON form is for people; the canonical form is what is hashed.
+Leaves out: node settings (ports, block interval, mempool policy); those are each node's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from consensus import block, codec, crypto, vote
+from consensus.errors import Rejected
+from consensus.ledger import scoring
+
+GENESIS_TAG: Final = b"assay/genesis/1"
+CHAIN_ID_LENGTH_MAX: Final = 64  # fits a line of a log
+GENESIS_BYTES_MAX: Final = 256_000_000  # two million funded accounts
+GENESIS_ACCOUNTS_MAX: Final = 2_000_000
+MODULES_MAX: Final = 8  # each judges every transaction
+
+CLOCK_WALL: Final = "wall"  # a timestamp lies within a drift of the block's time
+CLOCK_WORKLOAD: Final = "workload"  # block time follows its transactions, so that months keep their rhythm
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Chain parameters. Amounts in smallest units, times in ms, sizes in bytes."""
+
+    clock: str = CLOCK_WALL
+    clock_drift_ms_max: int = 10_000  # wall: block time against the local clock; NTP keeps 100 ms
+    clock_jump_ms_max: int = 31 * DAY_MS  # workload: the longest pause of a trace that is kept
+    timestamp_age_ms_max: int = 3_600_000  # how far a transaction may lie behind its block
+    lifetime_ms_max: int = 3_600_000  # expires_ms - timestamp_ms; what a mempool must remember
+    fee_units_min: int = 1
+    account_byte_fee_units: int = 0  # on top, for a transaction that creates an account, per byte of state
+    block_bytes_max: int = 2_000_000  # below block.BLOCK_BYTES_MAX: half a second to judge
+    block_transactions_max: int = 5_000
+    report_window_ms: int = 60 * DAY_MS  # how long after a transaction it can be reported
+
+    def __post_init__(self) -> None:
+        if self.clock not in (CLOCK_WALL, CLOCK_WORKLOAD):
+            raise Rejected(f'must be "{CLOCK_WALL}" or "{CLOCK_WORKLOAD}"', field="parameters.clock")
+        highs = {
+            "block_bytes_max": block.BLOCK_BYTES_MAX,
+            "block_transactions_max": block.BLOCK_TRANSACTIONS_MAX,
+        }
+        for entry in fields(self)[1:]:
+            high = highs.get(entry.name, codec.TIME_MS_MAX)
+            low = 0 if entry.name.endswith("fee_units") or entry.name == "fee_units_min" else 1
+            codec.check_int(getattr(self, entry.name), f"parameters.{entry.name}", low=low, high=high)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleEntry:
+    """A consensus module of the chain: entry-point name, digest of what it computes, thresholds."""
+
+    name: str
+    digest: bytes
+    flag_score_min: int
+    refuse_score_min: int
+
+    def __post_init__(self) -> None:
+        codec.check_str(self.name, "modules.name", length_max=64)
+        codec.check_bytes(self.digest, "modules.digest", length=32)
+        codec.check_int(self.flag_score_min, "modules.flag_score_min", high=scoring.REFUSE_NEVER)
+        codec.check_int(self.refuse_score_min, "modules.refuse_score_min", high=scoring.REFUSE_NEVER)
+
+    @property
+    def thresholds(self) -> scoring.Thresholds:
+        return scoring.Thresholds(self.flag_score_min, self.refuse_score_min)
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """validators: at least one with stake. accounts: (address, balance), each address once.
+
+    reporters: addresses whose fraud reports count. modules: judged by all of them, worst outcome wins.
+    """
+
+    chain_id: str
+    timestamp_ms: int
+    parameters: Parameters
+    validators: vote.ValidatorSet
+    accounts: tuple[tuple[bytes, int], ...]
+    reporters: tuple[bytes, ...]
+    modules: tuple[ModuleEntry, ...]
+    digest: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        codec.check_str(self.chain_id, "chain_id", length_max=CHAIN_ID_LENGTH_MAX)
+        codec.check_int(self.timestamp_ms, "timestamp_ms", high=codec.TIME_MS_MAX)
+        if len(self.accounts) > GENESIS_ACCOUNTS_MAX:
+            raise Rejected(f"more than {GENESIS_ACCOUNTS_MAX}", field="accounts")
+        for address, balance in self.accounts:
+            codec.check_bytes(address, "accounts.address", length=crypto.ADDRESS_BYTES)
+            codec.check_int(balance, "accounts.balance")
+        if len({address for address, _ in self.accounts}) != len(self.accounts):
+            raise Rejected("an address is listed twice", field="accounts.address")
+        supply = sum(balance for _, balance in self.accounts) + self.validators.total
+        if supply > codec.MONEY_MAX:
+            raise Rejected(
+                f"balances and stakes add up to {supply}, at most {codec.MONEY_MAX} (2^53 - 1) allowed",
+                field="accounts.balance",
+            )
+        for reporter in self.reporters:
+            codec.check_bytes(reporter, "reporters", length=crypto.ADDRESS_BYTES)
+        if len(set(self.reporters)) != len(self.reporters):
+            raise Rejected("an address is listed twice", field="reporters")
+        if len(self.modules) > MODULES_MAX:
+            raise Rejected(f"more than {MODULES_MAX}", field="modules")
+        if len({module.name for module in self.modules}) != len(self.modules):
+            raise Rejected("a module is listed twice", field="modules.name")
+        object.__setattr__(self, "digest", crypto.hash_bytes(GENESIS_TAG + codec.encode(_pack(self))))
+
+
+def _pack(genesis: Genesis) -> tuple[Any, ...]:
+    parameters = genesis.parameters
+    return (
+        genesis.chain_id,
+        genesis.timestamp_ms,
+        tuple((entry.name, getattr(parameters, entry.name)) for entry in fields(parameters)),
+        tuple((validator.public_key, validator.stake) for validator in genesis.validators.validators),
+        genesis.accounts,
+        genesis.reporters,
+        tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min) for m in genesis.modules),
+    )
+
+
+def write_genesis(genesis: Genesis) -> str:
+    """The JSON form: byte strings as 0x hex, one key per line, in the order of the fields."""
+    parameters = genesis.parameters
+    document = {
+        "chain_id": genesis.chain_id,
+        "timestamp_ms": genesis.timestamp_ms,
+        "parameters": {entry.name: getattr(parameters, entry.name) for entry in fields(parameters)},
+        "validators": [
+            {"public_key": "0x" + v.public_key.hex(), "stake": v.stake} for v in genesis.validators.validators
+        ],
+        "accounts": [{"address": "0x" + a.hex(), "balance": balance} for a, balance in genesis.accounts],
+        "reporters": ["0x" + reporter.hex() for reporter in genesis.reporters],
+        "modules": [
+            {
+                "name": m.name,
+                "digest": "0x" + m.digest.hex(),
+                "flag_score_min": m.flag_score_min,
+                "refuse_score_min": m.refuse_score_min,
+            }
+            for m in genesis.modules
+        ],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def read_genesis(text: str) -> Genesis:
+    """The genesis that a JSON text describes. Raises Rejected naming the field and the mend."""
+    if len(text) > GENESIS_BYTES_MAX:
+        raise Rejected(f"more than {GENESIS_BYTES_MAX} bytes", field="genesis", code="size")
+    try:
+        document = json.loads(text, parse_float=_refuse_number, parse_constant=_refuse_number)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(f"is not JSON ({error})", field="genesis", mend="restore the file") from None
+    root = _read_object(document, "genesis", {"parameters", "reporters", "modules"})
+    parameters = _read_object(root.get("parameters", {}), "parameters", None)
+    known = {entry.name for entry in fields(Parameters)}
+    for name in parameters:
+        if name not in known:
+            raise Rejected("is not a parameter", field=f"parameters.{name}", mend="remove it")
+    stakes = []
+    for entry in _read_list(root["validators"], "validators"):
+        item = _read_object(entry, "validators", set(), ("public_key", "stake"))
+        stake = codec.check_int(item["stake"], "validators.stake", low=1)
+        stakes.append(vote.Validator(_read_hex(item["public_key"], "validators.public_key"), stake))
+    accounts = []
+    for entry in _read_list(root["accounts"], "accounts"):
+        item = _read_object(entry, "accounts", set(), ("address", "balance"))
+        accounts.append(
+            (_read_hex(item["address"], "accounts.address"), codec.check_int(item["balance"], "accounts.balance"))
+        )
+    modules = []
+    for entry in _read_list(root.get("modules", []), "modules"):
+        names = ("name", "digest", "flag_score_min", "refuse_score_min")
+        item = _read_object(entry, "modules", set(), names)
+        modules.append(
+            ModuleEntry(
+                item["name"],
+                _read_hex(item["digest"], "modules.digest"),
+                item["flag_score_min"],
+                item["refuse_score_min"],
+            )
+        )
+    return Genesis(
+        root["chain_id"],
+        root["timestamp_ms"],
+        Parameters(**parameters),
+        vote.ValidatorSet(tuple(stakes)),
+        tuple(accounts),
+        tuple(_read_hex(entry, "reporters") for entry in _read_list(root.get("reporters", []), "reporters")),
+        tuple(modules),
+    )
+
+
+_ROOT_FIELDS: Final = (
+    "chain_id",
+    "timestamp_ms",
+    "parameters",
+    "validators",
+    "accounts",
+    "reporters",
+    "modules",
+)
+
+
+def _read_object(
+    value: Any, what: str, optional: set[str] | None, names: tuple[str, ...] = _ROOT_FIELDS
+) -> Mapping[str, Any]:
+    if type(value) is not dict:
+        raise Rejected("must be an object", field=what)
+    if optional is not None:
+        for name in names:
+            if name not in value and name not in optional:
+                raise Rejected("is missing", field=f"{what}.{name}", mend="add it")
+        for name in value:
+            if name not in names:
+                raise Rejected("is not a known field", field=f"{what}.{name}", mend="remove it")
+    return value
+
+
+def _read_list(value: Any, what: str) -> list[Any]:
+    if type(value) is not list:
+        raise Rejected("must be a list", field=what)
+    return value
+
+
+def _read_hex(value: Any, what: str) -> bytes:
+    if type(value) is not str or not value.startswith("0x"):
+        raise Rejected("must be hex with 0x", field=what)
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        raise Rejected("must be hex with 0x", field=what) from None
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"{text} is not an integer")

@@ -1,0 +1,143 @@
+"""Transaction: a signed statement by one account. One envelope for every kind.
+
+The envelope (who, nonce, receiver, amount, fee, times) is the same for all kinds, so that mempool,
+nonces and fees know no kind; what is a kind's own stands in `payload`, canonical msgpack that only
+the kind's module in `consensus/ledger/` reads (empty for a transfer).
+
+Invariant: `raw` is the one encoding, `id` its SHA-256, `sender` the address of `public_key`; the
+signature is over a digest that binds a domain tag and the chain id (see `compute_signing_digest`).
+Leaves out: whether it may happen now; that is the ledger's question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from consensus import codec, crypto
+from consensus.errors import Rejected
+
+TRANSACTION_TAG: Final = b"assay/transaction/1"
+PAYLOAD_BYTES_MAX: Final = 4096  # a report: a transaction, a header and two proofs of 64 hashes at most
+TRANSACTION_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 256  # the envelope takes at most 203 bytes
+
+KIND_TRANSFER: Final = 0
+KIND_REPORT: Final = 1
+KIND_MAX: Final = 127  # one byte in msgpack
+
+_FIELDS: Final = 10
+_HEAD: Final = bytes([0x90 | _FIELDS])  # msgpack: an array of ten
+_SIGNATURE_HEAD: Final = bytes([0xC4, crypto.SIGNATURE_BYTES])  # msgpack: a byte string of 64
+
+# One account sends many transactions: its address is hashed once. 2^16 entries take about 12 MB.
+_cached_address = lru_cache(maxsize=1 << 16)(crypto.compute_address)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Amounts and fee in smallest units (0..2^53-1), times in ms since the epoch.
+
+    sender (20 bytes), id (32) and raw follow from the other fields. Two transactions are equal
+    when their raw bytes are.
+    """
+
+    kind: int
+    public_key: bytes
+    nonce: int
+    receiver: bytes
+    amount: int
+    fee: int
+    timestamp_ms: int
+    expires_ms: int
+    payload: bytes
+    signature: bytes
+    sender: bytes = field(init=False, repr=False, compare=False)
+    id: bytes = field(init=False, repr=False, compare=False)
+    raw: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Signature last: the signed body is `raw` without it, so one packing serves id and digest.
+        body = _encode_body(self)
+        raw = _HEAD + body + _SIGNATURE_HEAD + self.signature
+        put = object.__setattr__
+        put(self, "sender", _cached_address(self.public_key))
+        put(self, "raw", raw)
+        put(self, "id", crypto.hash_bytes(raw))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _encode_body(tx: Transaction) -> bytes:
+    """The nine signed fields, without an array header."""
+    return codec.encode(
+        (
+            tx.kind,
+            tx.public_key,
+            tx.nonce,
+            tx.receiver,
+            tx.amount,
+            tx.fee,
+            tx.timestamp_ms,
+            tx.expires_ms,
+            tx.payload,
+        )
+    )[1:]
+
+
+def compute_signing_digest(tx: Transaction, chain_id: str) -> bytes:
+    """The 32 bytes that the sender signs: domain tag, chain id and every field but the signature."""
+    body = tx.raw[1 : -len(_SIGNATURE_HEAD) - crypto.SIGNATURE_BYTES]
+    return crypto.tagged_digest(TRANSACTION_TAG, chain_id, body)
+
+
+def sign_transaction(
+    key: crypto.PrivateKey,
+    chain_id: str,
+    *,
+    kind: int = KIND_TRANSFER,
+    nonce: int,
+    receiver: bytes,
+    amount: int,
+    fee: int,
+    timestamp_ms: int,
+    expires_ms: int,
+    payload: bytes = b"",
+) -> Transaction:
+    """A signed transaction of `key`'s account for `chain_id`. Raises Rejected for impossible fields."""
+    fields = (kind, key.public_key, nonce, receiver, amount, fee, timestamp_ms, expires_ms, payload)
+    unsigned = _build_transaction((*fields, bytes(crypto.SIGNATURE_BYTES)))
+    return Transaction(*fields, key.sign(compute_signing_digest(unsigned, chain_id)))
+
+
+def decode_transaction(data: bytes) -> Transaction:
+    """The transaction that `data` encodes. Raises Rejected; the signature is *not* checked here."""
+    value = codec.decode(data, what="transaction", bytes_max=TRANSACTION_BYTES_MAX, items_max=_FIELDS + 1)
+    return _build_transaction(codec.check_fields(value, _FIELDS, "transaction"))
+
+
+def _build_transaction(fields: tuple[object, ...]) -> Transaction:
+    kind, public_key, nonce, receiver, amount, fee, timestamp_ms, expires_ms, payload, signature = fields
+    tx = Transaction(
+        codec.check_int(kind, "kind", high=KIND_MAX),
+        codec.check_bytes(public_key, "public_key", length=crypto.KEY_BYTES),
+        codec.check_int(nonce, "nonce"),
+        codec.check_bytes(receiver, "receiver", length=crypto.ADDRESS_BYTES),
+        codec.check_int(amount, "amount"),
+        codec.check_int(fee, "fee"),
+        codec.check_int(timestamp_ms, "timestamp_ms", high=codec.TIME_MS_MAX),
+        codec.check_int(expires_ms, "expires_ms", high=codec.TIME_MS_MAX),
+        codec.check_bytes(payload, "payload", length_max=PAYLOAD_BYTES_MAX),
+        codec.check_bytes(signature, "signature", length=crypto.SIGNATURE_BYTES),
+    )
+    if tx.expires_ms <= tx.timestamp_ms:
+        raise Rejected(
+            f"{tx.expires_ms} is not after timestamp_ms {tx.timestamp_ms}", field="expires_ms", code="expires"
+        )
+    return tx
+
+
+def is_signed(tx: Transaction, chain_id: str) -> bool:
+    """Whether the signature is the sender's, for this chain."""
+    return crypto.verify(tx.public_key, compute_signing_digest(tx, chain_id), tx.signature)

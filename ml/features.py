@@ -1,0 +1,364 @@
+"""Eleven one-byte features of a transaction, and the 220 bytes an account keeps for them.
+
+An account's row has a sender's part (a decayed mean of its amounts, sixteen days of how far amounts
+exceeded it) and a receiver's part (forty days of transactions not reported and of reports that
+nothing about the sender explains). A row of zeros is an account nothing is known about.
+
+Invariants: integers only. A transaction's features depend on the parent's rows and on earlier
+transactions that share an account with it; cutting a block in two anywhere changes nothing (what
+amounts are winsorised by is fixed when a sender's day begins, not when a block does). A late
+transaction counts in its own day's slot and never turns a ring back. Nothing can overflow: the
+bounds stand beside the constants. Reports take effect after the block's transfers.
+Leaves out: who may report, once-only reports, the window they may come in (the ledger's affair).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consensus.ledger.scoring import ReportColumns, TransferColumns
+
+FEATURES_VERSION: Final = 1  # raise it with any change that changes a feature's value or a row's bytes
+
+DAY_MS: Final = 86_400_000
+DAY_MAX: Final = 2**32 - 3  # stored plus one in 32 bits; 2^48 ms is day 3,257,812
+AMOUNT_MAX: Final = 2**40 - 1  # larger amounts count as this; bounds the sums below
+COUNT_ONE: Final = 2**8  # one transaction in the decayed count: eight bits below the point
+COUNT_DAWN_MAX: Final = 2**12 * COUNT_ONE  # what a day may begin with; more is halved, with the sum
+COUNT_MAX: Final = 2**13 * COUNT_ONE  # where a day stops adding: sum < 2^(40+8+13) = 2^61
+DECAY_DAYS: Final = 1024  # after so many silent days nothing is left of a mean
+WINSOR: Final = 3  # an amount adds at most so many means to the mean
+EVIDENCE_DAYS: Final = 16  # slots of the sender's ring
+EVIDENCE_WINDOW_DAYS: Final = 14
+EVIDENCE_RATIO_64: Final = 160  # amounts above 2.5 means are evidence
+EVIDENCE_ONE_MAX: Final = 255  # by one transaction, in sixteenths of a mean
+RING_DAYS: Final = 40  # slots of the receiver's rings; 28 are too few
+LABEL_DELAY_DAYS: Final = 7  # a report may come so long after its transaction
+MATURE_DAYS: Final = LABEL_DELAY_DAYS + 1  # age at which a whole day is past the label delay
+RATIO_MAX: Final = 2**20 - 1
+COUNTER_MAX: Final = 2**16 - 1
+BYTE_MAX: Final = 255
+
+ROW: Final = np.dtype(
+    [
+        ("sum", "<u8"),  # decayed sum of winsorised amounts, times COUNT_ONE
+        ("count", "<u4"),  # decayed count, times COUNT_ONE
+        ("sender_day", "<u4"),  # newest day as a sender, plus one; 0 = never sent
+        ("winsor", "<u8"),  # the largest amount that counts in full today
+        ("sent_today", "<u2"),
+        ("evidence", "<u2", (EVIDENCE_DAYS,)),  # slot = day modulo 16
+        ("receiver_day", "<u4"),  # newest day as a receiver, plus one; 0 = never received
+        ("unreported", "<u2", (RING_DAYS,)),  # slot = day modulo 40
+        ("unexplained", "<u2", (RING_DAYS,)),
+    ]
+)
+ROW_BYTES: Final = ROW.itemsize  # 222
+
+FEATURE_NAMES: Final = (
+    "amount",
+    "amount_over_mean",
+    "evidence",
+    "sent_today",
+    "run_reports",
+    "run_age_days",
+    "clean_age_days",
+    "reports",
+    "newest_report_age_days",
+    "oldest_report_age_days",
+    "clean_since",
+    "clean_between",
+)
+FEATURES: Final = len(FEATURE_NAMES)
+SENDER_FEATURES: Final = 4  # the first four; the rest describe the receiver
+
+Int64s = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+
+def _decay_table() -> Int64s:
+    value, table = 2**16, []
+    for _ in range(DECAY_DAYS):
+        table.append(value)
+        value = value * 63 // 64  # any rate from 31/32 to 127/128 did as well
+    return np.array([*table, 0], dtype=np.int64)
+
+
+def _ratio_edges() -> Int64s:
+    """255 edges in 64ths of a mean: exact below one mean, then steps of a 32nd, up to 400 means."""
+    edges = [1]
+    while len(edges) < BYTE_MAX:
+        edges.append(edges[-1] + max(1, edges[-1] // 32))
+    return np.array(edges, dtype=np.int64)
+
+
+DECAY: Final = _decay_table()
+RATIO_EDGES: Final = _ratio_edges()
+_EVIDENCE_SLOTS: Final = np.arange(EVIDENCE_DAYS, dtype=np.int64)
+_RING_SLOTS: Final = np.arange(RING_DAYS, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScale:
+    """What training learns about a chain's amounts; part of the model artifact.
+
+    amount_edges: int64[<=255], rising: the `amount` byte is how many edges an amount reaches.
+    large_amount: an amount that by itself explains a report (so that its receiver is not stained).
+    """
+
+    amount_edges: Int64s
+    large_amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """features: uint8[n, 11]; ratio_64: amount over mean in 64ths, mean_16: the sender's mean in 16ths
+    (0 = unknown), both int64[n]; rows: uint8[k, 220], the new rows."""
+
+    features: Bytes
+    ratio_64: Int64s
+    mean_16: Int64s
+    rows: Bytes
+
+
+def observe(
+    transactions: TransferColumns, reports: ReportColumns, rows: Bytes, scale: FeatureScale
+) -> Observation:
+    """The features of a block's n transactions in order, and the k touched accounts' rows after it."""
+    new_rows = np.array(rows, dtype=np.uint8, order="C")
+    state = new_rows.view(ROW).reshape(-1)
+    n = len(transactions)
+    features = np.zeros((n, FEATURES), dtype=np.uint8)
+    ratio_64 = np.zeros(n, dtype=np.int64)
+    mean_16 = np.zeros(n, dtype=np.int64)
+    day = np.clip(transactions.timestamp_ms // DAY_MS, 0, DAY_MAX)
+    amount = np.clip(transactions.amount, 0, AMOUNT_MAX)
+    features[:, 0] = np.searchsorted(scale.amount_edges, transactions.amount, side="right")
+    for segment in _segments(transactions.sender, day, state["sender_day"]):
+        at = segment.at
+        ratio, mean, evidence, today = _observe_senders(state, segment, amount[at], day[at])
+        ratio_64[at], mean_16[at] = ratio, mean
+        features[at, 1] = np.searchsorted(RATIO_EDGES, ratio, side="right")
+        features[at, 2] = evidence
+        features[at, 3] = today
+    for segment in _segments(transactions.receiver, day, state["receiver_day"]):
+        features[segment.at, SENDER_FEATURES:] = _observe_receivers(state, segment, day[segment.at])
+    if len(reports):
+        _apply_reports(state, reports, scale)
+    return Observation(features, ratio_64, mean_16, new_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """One day of every account that is still to be played: u accounts, m transactions.
+
+    at: int64[m], positions in the block, sorted by account, in block order within one. owner: int64[m],
+    which of the u accounts. start: int64[u], its first position in `at`. account, day: int64[u].
+    """
+
+    at: Int64s
+    owner: Int64s
+    start: Int64s
+    account: Int64s
+    day: Int64s
+
+
+def _segments(account: Int64s, day: Int64s, newest: NDArray[np.uint32]) -> list[_Segment]:
+    """Cut a block into rounds in each of which every account lives one day; most blocks need one.
+
+    An account's day is the newest it has seen: late transactions do not turn it back.
+    """
+    if len(account) == 0:
+        return []
+    order = np.argsort(account, kind="stable")
+    accounts = account[order]
+    first = np.concatenate(([True], accounts[1:] != accounts[:-1]))
+    group = np.cumsum(first) - 1
+    # A running maximum within each group: the group's number in the high bits keeps groups apart.
+    days = np.maximum(day[order], newest[accounts].astype(np.int64) - 1)
+    days = np.maximum.accumulate((group << 32) | days) & (2**32 - 1)
+    cut = first.copy()
+    cut[1:] |= days[1:] != days[:-1]
+    start = np.flatnonzero(cut)
+    owner = np.cumsum(cut) - 1
+    if len(start) == group[-1] + 1:
+        return [_Segment(order, owner, start, accounts[start], days[start])]
+    cuts_before = np.flatnonzero(first[start])  # the first segment of each group
+    turn = np.arange(len(start)) - cuts_before[group[start]]
+    length = np.diff(np.append(start, len(order)))
+    rounds = []
+    for number in range(int(turn.max()) + 1):
+        chosen = np.flatnonzero(turn == number)
+        sizes = length[chosen]
+        ends = np.cumsum(sizes)
+        begin = ends - sizes
+        owner_now = np.repeat(np.arange(len(chosen)), sizes)
+        positions = np.arange(ends[-1]) - begin[owner_now] + start[chosen][owner_now]
+        rounds.append(_Segment(order[positions], owner_now, begin, accounts[start[chosen]], days[start[chosen]]))
+    return rounds
+
+
+def _exclusive_sum(values: Int64s, segment: _Segment) -> Int64s:
+    """For each transaction the sum over earlier ones of its account. |sum| < 2^62 for 2^20 of them."""
+    total = np.cumsum(values) - values
+    return total - total[segment.start][segment.owner]
+
+
+def _per_owner(values: Int64s, segment: _Segment) -> Int64s:
+    return np.add.reduceat(values, segment.start)
+
+
+def _observe_senders(
+    state: NDArray[np.void], segment: _Segment, amount: Int64s, day: Int64s
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    """Ratio to the mean in 64ths, mean in 16ths, evidence byte, transactions earlier that day (a byte),
+    each int64[m]; updates `state`."""
+    row = state[segment.account]
+    elapsed, fresh = _elapsed(row["sender_day"], segment.day)
+    count = row["count"].astype(np.int64)
+    total = row["sum"].astype(np.int64)
+    keep = DECAY[np.minimum(elapsed, DECAY_DAYS)]
+    count = count * keep >> 16
+    total = (total >> 16) * keep + ((total & 0xFFFF) * keep >> 16)  # exact, and below 2^62 throughout
+    halve = ((elapsed > 0) & (count > COUNT_DAWN_MAX)).astype(np.int64)
+    count >>= halve
+    total >>= halve
+    limit = np.where(count > 0, np.minimum(WINSOR * (total // np.maximum(count, 1)), AMOUNT_MAX), AMOUNT_MAX)
+    limit = np.where((elapsed > 0) | fresh, limit, row["winsor"].astype(np.int64))
+    today = np.where(elapsed > 0, 0, row["sent_today"].astype(np.int64))
+    age = (segment.day[:, None] - _EVIDENCE_SLOTS) % EVIDENCE_DAYS  # of each slot's day
+    ring = np.where(age < elapsed[:, None], 0, row["evidence"].astype(np.int64))
+
+    owner = segment.owner
+    place = np.arange(len(owner)) - segment.start[owner]
+    weight = np.where(count[owner] + place * COUNT_ONE < COUNT_MAX, COUNT_ONE, 0)
+    added = np.minimum(amount, limit[owner]) * weight
+    count_before = count[owner] + _exclusive_sum(weight, segment)
+    total_before = total[owner] + _exclusive_sum(added, segment)
+    divisor = np.maximum(count_before, 1)
+    mean_16 = np.where(  # the shift must not leave 63 bits
+        total_before < 2**58, (total_before << 4) // divisor, (total_before // divisor) << 4
+    )
+    ratio = np.minimum((amount << 10) // np.maximum(mean_16, 1), RATIO_MAX)
+    ratio = np.where(count_before > 0, ratio, 64)  # nothing known: as if it were the mean
+
+    late = segment.day[owner] - day  # >= 0
+    excess = np.clip((ratio - EVIDENCE_RATIO_64) >> 2, 0, EVIDENCE_ONE_MAX)
+    excess[late >= EVIDENCE_DAYS] = 0
+    window = np.where(age < EVIDENCE_WINDOW_DAYS, ring, 0).sum(axis=1)
+    seen = np.where(late < EVIDENCE_WINDOW_DAYS, excess, 0)
+    evidence = np.minimum((window[owner] + _exclusive_sum(seen, segment)) >> 2, BYTE_MAX)
+
+    np.add.at(ring, (owner, day % EVIDENCE_DAYS), excess)
+    row["sum"] = total + _per_owner(added, segment)
+    row["count"] = count + _per_owner(weight, segment)
+    row["winsor"] = limit
+    row["sent_today"] = np.minimum(today + _per_owner(np.ones_like(owner), segment), COUNTER_MAX)
+    row["sender_day"] = segment.day + 1
+    row["evidence"] = np.minimum(ring, COUNTER_MAX)
+    state[segment.account] = row
+    return ratio, np.where(count_before > 0, mean_16, 0), evidence, np.minimum(today[owner] + place, BYTE_MAX)
+
+
+def _elapsed(stored_day: NDArray[np.uint32], day: Int64s) -> tuple[Int64s, NDArray[np.bool_]]:
+    """Days since the stored newest day (0 for a fresh row: its rings are empty), and which are fresh."""
+    fresh = stored_day == 0
+    return np.where(fresh, 0, day + 1 - stored_day.astype(np.int64)), fresh
+
+
+def _observe_receivers(state: NDArray[np.void], segment: _Segment, day: Int64s) -> Bytes:
+    """uint8[m, 8]: what the receiver's rings say; updates `state`.
+
+    All transactions of one day see the same: they count in slots too young to be clean. One that comes
+    when its day is already past the label delay counts nowhere, so nobody can be whitewashed backwards.
+    """
+    row = state[segment.account]
+    elapsed, _ = _elapsed(row["receiver_day"], segment.day)
+    slot_age = (segment.day[:, None] - _RING_SLOTS) % RING_DAYS
+    gone = slot_age < elapsed[:, None]
+    unreported = row["unreported"]
+    unexplained = row["unexplained"]
+    unreported[gone] = 0
+    unexplained[gone] = 0
+
+    by_age = (segment.day[:, None] - _RING_SLOTS) % RING_DAYS  # the slot of each age: its own inverse
+    clean = np.take_along_axis(unreported, by_age, axis=1).astype(np.int32)
+    clean[:, :MATURE_DAYS] = 0
+    stain = np.take_along_axis(unexplained, by_age, axis=1).astype(np.int32)
+    features = _describe_rings(clean, stain)[segment.owner]
+
+    young = segment.day[segment.owner] - day < MATURE_DAYS
+    counts = unreported.astype(np.int64)
+    np.add.at(counts, (segment.owner[young], day[young] % RING_DAYS), 1)
+    row["unreported"] = np.minimum(counts, COUNTER_MAX)
+    row["unexplained"] = unexplained
+    row["receiver_day"] = segment.day + 1
+    state[segment.account] = row
+    return features
+
+
+def _describe_rings(clean: NDArray[np.int32], stain: NDArray[np.int32]) -> Bytes:
+    """uint8[u, 8] from clean transactions and unexplained reports by age, int32[u, 40] each.
+
+    Sums stay below 40 * 2^16 < 2^22. An age of 255 means there is none.
+    """
+    u = len(clean)
+    each = np.arange(u)
+    has_clean = clean > 0
+    has_stain = stain > 0
+    any_clean = has_clean.any(axis=1)
+    any_stain = has_stain.any(axis=1)
+    clean_age = np.where(any_clean, has_clean.argmax(axis=1), RING_DAYS)
+    newest = np.where(any_stain, has_stain.argmax(axis=1), RING_DAYS)
+    oldest = np.where(any_stain, RING_DAYS - 1 - has_stain[:, ::-1].argmax(axis=1), RING_DAYS)
+    clean_before = np.zeros((u, RING_DAYS + 1), dtype=np.int32)  # [i, a]: clean at ages below a
+    np.cumsum(clean, axis=1, out=clean_before[:, 1:])
+    stain_before = np.zeros((u, RING_DAYS + 1), dtype=np.int32)
+    np.cumsum(stain, axis=1, out=stain_before[:, 1:])
+    in_run = has_stain & (_RING_SLOTS < clean_age[:, None])
+    run_age = np.where(in_run.any(axis=1), RING_DAYS - 1 - in_run[:, ::-1].argmax(axis=1), BYTE_MAX)
+    since = clean_before[each, newest]
+    features = np.empty((u, FEATURES - SENDER_FEATURES), dtype=np.uint8)
+    features[:, 0] = np.minimum(stain_before[each, clean_age], BYTE_MAX)
+    features[:, 1] = run_age
+    features[:, 2] = np.where(any_clean, clean_age, BYTE_MAX)
+    features[:, 3] = np.minimum(stain_before[:, RING_DAYS], BYTE_MAX)
+    features[:, 4] = np.where(any_stain, newest, BYTE_MAX)
+    features[:, 5] = np.where(any_stain, oldest, BYTE_MAX)
+    features[:, 6] = np.minimum(since, BYTE_MAX)
+    features[:, 7] = np.minimum(np.where(any_stain, clean_before[each, oldest] - since, 0), BYTE_MAX)
+    return features
+
+
+def _apply_reports(state: NDArray[np.void], reports: ReportColumns, scale: FeatureScale) -> None:
+    """Take reported transactions out of the clean ones, and stain receivers by the unexplained."""
+    day = np.clip(reports.timestamp_ms // DAY_MS, 0, DAY_MAX)
+    unexplained = ~_is_explained(state, reports, scale)
+    newest = state["receiver_day"][reports.receiver].astype(np.int64) - 1
+    age = newest - day
+    kept = (age >= 0) & (age < RING_DAYS)  # older ones have left the ring, newer ones were never in it
+    account = reports.receiver[kept]
+    slot = day[kept] % RING_DAYS
+    touched, owner = np.unique(account, return_inverse=True)
+    row = state[touched]
+    counts = row["unreported"].astype(np.int64)
+    np.subtract.at(counts, (owner, slot), 1)
+    stains = row["unexplained"].astype(np.int64)
+    np.add.at(stains, (owner, slot), unexplained[kept].astype(np.int64))
+    row["unreported"] = np.maximum(counts, 0)
+    row["unexplained"] = np.minimum(stains, COUNTER_MAX)
+    state[touched] = row
+
+
+def _is_explained(
+    state: NDArray[np.void], reports: ReportColumns, scale: FeatureScale
+) -> NDArray[np.bool_]:
+    row = state[reports.sender]
+    count = row["count"].astype(np.int64)
+    mean = row["sum"].astype(np.int64) // np.maximum(count, 1)
+    amount = np.clip(reports.amount, 0, AMOUNT_MAX)
+    deviates = (count > 0) & (2 * amount > 5 * mean)
+    return deviates | (reports.amount >= scale.large_amount)

@@ -1,0 +1,173 @@
+"""An integer forest over byte features: one canonical form, exact scores, exact explanations.
+
+A tree is its nodes in preorder (a split's left subtree, then its right); a split sends
+`feature <= threshold` left. Preorder needs no child indices, so a decoded tree can hold neither a
+cycle nor an orphan, and a forest has exactly one encoding.
+
+Scores follow QuickScorer (Lucchese et al., SIGIR 2015): each (feature, byte, tree) has a mask of the
+leaves still reachable; the masks are ANDed over the features, and the lowest bit left is the exit leaf.
+Explanations follow Saabas: a split's feature is credited with the change of the node's mean value, so
+that contributions telescope to the leaf and add up to the margin exactly, in integers.
+Leaves out: training (ml/training.py) and Shapley values, which are not integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consensus.codec import check_bytes, check_fields, check_int
+from consensus.errors import Rejected
+
+LEAVES_MAX: Final = 16  # a leaf mask is 16 bits and its lowest bit one table look-up; 32 gained nothing
+NODES_MAX: Final = 2 * LEAVES_MAX - 1
+TREES_MAX: Final = 512  # a table of masks of 256 kB a feature
+FEATURES_MAX: Final = 32
+LEAF_SCALE_BITS: Final = 16  # a leaf is its log-odds times 2^16
+VALUE_MAX: Final = 2**24  # log-odds of 256; |margin| <= 2^9 * 2^24 = 2^33
+THRESHOLD_MAX: Final = 254  # a byte always satisfies <= 255
+LEAF: Final = 255  # stands in place of a feature at a leaf
+FOREST_ITEMS_MAX: Final = 8 + TREES_MAX * (NODES_MAX + 5)  # values one encoded forest decodes to
+
+Bytes = NDArray[np.uint8]
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Nodes in preorder. feature: a split's feature or LEAF. threshold: 0 at leaves. value: the leaf's
+    log-odds, or at a split the mean below it, times 2^16."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[int, ...]
+    value: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """`trees` over `features` byte features. Its tables are built on first use (some 10 ms)."""
+
+    features: int
+    trees: tuple[Tree, ...]
+
+    @cached_property
+    def base(self) -> int:
+        """The margin of a transaction of which nothing is known: the sum of the roots' means."""
+        return sum(tree.value[0] for tree in self.trees)
+
+    @cached_property
+    def _masks(self) -> tuple[tuple[int, NDArray[np.uint16]], ...]:
+        """Per feature in use: its number and uint16[256, trees], the leaves its byte leaves reachable."""
+        tables: dict[int, NDArray[np.uint16]] = {}
+        for number, tree in enumerate(self.trees):
+            for feature, threshold, left_leaves in _list_splits(tree):
+                if feature not in tables:
+                    tables[feature] = np.full((256, len(self.trees)), 0xFFFF, dtype=np.uint16)
+                tables[feature][threshold + 1 :, number] &= np.uint16(0xFFFF ^ left_leaves)
+        return tuple(sorted(tables.items()))
+
+    @cached_property
+    def _leaf_values(self) -> Int64s:
+        """int64[trees * 16], leaves from left to right."""
+        values = np.zeros((len(self.trees), LEAVES_MAX), dtype=np.int64)
+        for number, tree in enumerate(self.trees):
+            leaves = [v for f, v in zip(tree.feature, tree.value, strict=True) if f == LEAF]
+            values[number, : len(leaves)] = leaves
+        return values.reshape(-1)
+
+    def compute_leaves(self, features: Bytes) -> NDArray[np.uint8]:
+        """uint8[n, trees]: the exit leaf of each row of uint8[n, features], counted from the left."""
+        reachable = np.full((len(features), len(self.trees)), 0xFFFF, dtype=np.uint16)
+        for feature, table in self._masks:
+            reachable &= table.take(features[:, feature], axis=0)
+        return _LOWEST_BIT.take(reachable)
+
+    def compute_margins(self, features: Bytes) -> Int64s:
+        """int64[n]: log-odds times 2^16 of each row of uint8[n, features]."""
+        leaves = self.compute_leaves(features) + _first_leaves(len(self.trees))
+        margins: Int64s = self._leaf_values.take(leaves).sum(axis=1, dtype=np.int64)
+        return margins
+
+    def explain_margin(self, features: Bytes) -> Int64s:
+        """int64[features]: what each feature of uint8[features] adds; base + sum = margin, exactly."""
+        shares = np.zeros(self.features, dtype=np.int64)
+        for tree in self.trees:
+            node = 0
+            while tree.feature[node] != LEAF:
+                went_left = features[tree.feature[node]] <= tree.threshold[node]
+                child = node + 1 if went_left else _skip(tree, node + 1)
+                shares[tree.feature[node]] += tree.value[child] - tree.value[node]
+                node = child
+        return shares
+
+    def to_fields(self) -> tuple[Any, ...]:
+        """The forest as codec values: (features, ((features, thresholds, values) of each tree ...))."""
+        return (
+            self.features,
+            tuple((bytes(t.feature), bytes(t.threshold), t.value) for t in self.trees),
+        )
+
+    @classmethod
+    def from_fields(cls, fields: Any) -> Forest:
+        """The forest that `fields` (decoded, of bounded size) describe; raises Rejected if it is none."""
+        features, trees = check_fields(fields, 2, "forest")
+        check_int(features, "forest.features", low=1, high=FEATURES_MAX)
+        if type(trees) is not tuple or not 0 < len(trees) <= TREES_MAX:
+            raise Rejected(f"must be 1 to {TREES_MAX} trees", field="forest.trees")
+        return cls(features, tuple(_check_tree(t, features, f"forest.trees[{i}]") for i, t in enumerate(trees)))
+
+
+_LOWEST_BIT: Final = np.zeros(2**16, dtype=np.uint8)
+for _bit in reversed(range(16)):
+    _LOWEST_BIT[1 << _bit :: 1 << (_bit + 1)] = _bit  # the numbers whose lowest set bit is _bit
+
+
+def _first_leaves(trees: int) -> Int64s:
+    return np.arange(trees, dtype=np.int64) * LEAVES_MAX
+
+
+def _skip(tree: Tree, node: int) -> int:
+    """The node after the subtree that starts at `node`, in preorder."""
+    open_ends = 1
+    while open_ends:
+        open_ends += -1 if tree.feature[node] == LEAF else 1
+        node += 1
+    return node
+
+
+def _list_splits(tree: Tree) -> list[tuple[int, int, int]]:
+    """Of each split: feature, threshold, and the leaves of its left subtree as a bit mask."""
+    leaves_before = [0]
+    for feature in tree.feature:
+        leaves_before.append(leaves_before[-1] + (feature == LEAF))
+    splits = []
+    for node, feature in enumerate(tree.feature):
+        if feature != LEAF:
+            low, high = leaves_before[node + 1], leaves_before[_skip(tree, node + 1)]
+            splits.append((feature, tree.threshold[node], (1 << high) - (1 << low)))
+    return splits
+
+
+def _check_tree(fields: Any, features: int, what: str) -> Tree:
+    raw_feature, raw_threshold, value = check_fields(fields, 3, what)
+    feature = tuple(check_bytes(raw_feature, f"{what}.feature", length_max=NODES_MAX))
+    threshold = tuple(check_bytes(raw_threshold, f"{what}.threshold", length=len(feature)))
+    if type(value) is not tuple or len(value) != len(feature):
+        raise Rejected(f"must hold {len(feature)} values, one a node", field=f"{what}.value")
+    open_ends = 1
+    for node, (split, bound, mean) in enumerate(zip(feature, threshold, value, strict=True)):
+        if open_ends == 0:
+            raise Rejected(f"node {node} hangs on no split", field=what)
+        if split != LEAF and split >= features:
+            raise Rejected(f"{split} is none of {features} features", field=f"{what}.feature[{node}]")
+        if bound > (0 if split == LEAF else THRESHOLD_MAX):
+            raise Rejected(f"{bound} cannot be a threshold there", field=f"{what}.threshold[{node}]")
+        check_int(mean, f"{what}.value[{node}]", low=-VALUE_MAX, high=VALUE_MAX)
+        open_ends += -1 if split == LEAF else 1
+    if open_ends:
+        raise Rejected("ends before its last leaf", field=what)
+    return Tree(feature, threshold, value)

@@ -1,0 +1,69 @@
+"""`assay init`: the home of one node by hand, with a genesis of its own or somebody else's."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "make the home of one node by hand; without --genesis it founds a chain of one validator"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", required=True, metavar="DIR", help="the folder to make (absent or empty)")
+    parser.add_argument("--genesis", metavar="FILE", help="join this chain instead of founding one")
+    parser.add_argument("--chain-id", metavar="TEXT", help="name of a new chain (default: random)")
+    parser.add_argument("--name", default="node", help="the node's name (default: node)")
+    parser.add_argument("--p2p-port", type=int, default=26600, metavar="PORT")
+    parser.add_argument("--api-port", type=int, default=26601, metavar="PORT")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME,URL,NODE_KEY",
+        help="a peer to dial, e.g. node1,ws://127.0.0.1:26610,0x02…; may be given several times",
+    )
+    parser.add_argument("--block-interval", default="1s", metavar="D", help="250ms, 1s, 2m (default 1s)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "workload"),
+        default="wall",
+        help="of a new chain: real time (default) or the time of the replayed transactions",
+    )
+    parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
+
+
+def run(args: argparse.Namespace) -> int:
+    import os  # noqa: PLC0415 - imports wait until the command is chosen
+    from pathlib import Path  # noqa: PLC0415
+
+    from consensus.errors import Rejected  # noqa: PLC0415
+    from node import config, home  # noqa: PLC0415
+    from node.clock import SystemClock  # noqa: PLC0415
+
+    peers = []
+    for text in args.peer:
+        parts = text.split(",")
+        if len(parts) != 3:
+            raise Rejected(f'"{text}" is not NAME,URL,NODE_KEY', field="--peer")
+        peers.append(config.PeerConfig(*parts))
+    settings = config.NodeConfig(
+        name=args.name,
+        p2p_port=args.p2p_port,
+        api_port=args.api_port,
+        peers=tuple(peers),
+        block_interval_ms=config.parse_duration_ms(args.block_interval, "--block-interval"),
+    )
+    made = home.create_home(
+        Path(args.home),
+        settings,
+        genesis_path=None if args.genesis is None else Path(args.genesis),
+        chain_id=args.chain_id,
+        clock=args.clock,
+        refuses=not args.no_refusals,
+        timestamp_ms=SystemClock().now_ms(),
+        random_bytes=os.urandom,
+    )
+    print(f"home       {args.home}")
+    print(f"chain      {made.chain_id}  genesis 0x{made.digest.hex()}")
+    print(f"validators {len(made.validators)}")
+    print(f"start with: assay node --home {args.home}")
+    return 0

@@ -1,0 +1,97 @@
+"""`assay localnet`: a network of real processes on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "start a local network in the foreground; an existing folder goes on where it stopped"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", required=True, metavar="DIR", help="folder of the network's homes")
+    parser.add_argument("--nodes", type=int, metavar="N", help="validators of a new network (default 4)")
+    parser.add_argument("--base-port", type=int, metavar="PORT", help="first port of a new network (26600)")
+    parser.add_argument("--block-interval", metavar="D", help="empty blocks every 250ms, 1s, 2m (default 1s)")
+    parser.add_argument("--fresh", action="store_true", help="remove an existing network in DIR first")
+    parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
+    parser.add_argument("--stakes", metavar="A,B,…", help="stakes of a new network (default: all equal)")
+    parser.add_argument(
+        "--modules", default="fraud", metavar="A,B", help="validation modules of a new network (default fraud)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path  # noqa: PLC0415 - imports wait until the command is chosen
+
+    from node import config, home, localnet, process  # noqa: PLC0415
+
+    folder = Path(args.home)
+    interval_ms = (
+        None if args.block_interval is None else config.parse_duration_ms(args.block_interval, "--block-interval")
+    )
+    network = _open_or_create(args, folder, interval_ms)
+    (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
+    local = localnet.LocalNetwork(network, process.run_node)
+    local.start()
+    with process.stop_signals() as stop:
+        try:
+            local.wait_ready()
+            local.write_description(folder)
+            print(f"{len(local.processes)} validators are up, home {folder}\n")
+            print(localnet.describe(local.processes, network))
+            print("\n  Ctrl-C stops the network; the same command goes on with it", flush=True)
+            while not stop.wait(0.2):
+                for ended in local.reap():
+                    words = f"{ended.home.name} (pid {ended.pid}) ended with code {ended.exit_code}"
+                    print(f"{words}; start it again with: assay node --home {ended.home}", flush=True)
+        finally:
+            local.stop(stop.pause)
+            (folder / "localnet.json").unlink(missing_ok=True)
+    bad = [process.home.name for process in local.processes if process.exit_code != 0]
+    print("stopped" if not bad else f"stopped; ended badly: {', '.join(bad)}", flush=True)
+    return 1 if bad else 0
+
+
+def _open_or_create(args: argparse.Namespace, folder: "Path", interval_ms: int | None) -> "Network":
+    import os  # noqa: PLC0415
+    import shutil  # noqa: PLC0415
+
+    from consensus.errors import Rejected  # noqa: PLC0415
+    from node import home  # noqa: PLC0415
+
+    if args.fresh and folder.exists():
+        # Only what is a local network is removed: --home ~ must not empty somebody's home.
+        if any(folder.iterdir()):
+            home.open_network(folder)
+        home.check_unlocked(folder)
+        shutil.rmtree(folder)
+    if folder.exists() and any(folder.iterdir()):
+        made_once = {"--nodes": args.nodes, "--base-port": args.base_port, "--stakes": args.stakes}
+        network = home.open_network(folder)
+        if args.nodes is not None and args.nodes != len(network.homes):
+            raise Rejected(
+                f"the network in {folder} has {len(network.homes)} nodes",
+                field="--nodes",
+                mend="leave it out, or add --fresh for a new network",
+            )
+        for name, value in made_once.items():
+            if name != "--nodes" and value is not None:
+                raise Rejected("belongs to a new network", field=name, mend="leave it out, or add --fresh")
+        if args.no_refusals:
+            raise Rejected("belongs to a new network", field="--no-refusals", mend="add --fresh")
+        if interval_ms is not None:
+            home.set_block_interval(network.homes, interval_ms)
+        return network
+    try:
+        stakes = tuple(int(text) for text in args.stakes.split(",")) if args.stakes else ()
+    except ValueError:
+        raise Rejected("must be integers with commas between", field="--stakes") from None
+    plan = home.NetworkPlan(
+        nodes=len(stakes) or 4 if args.nodes is None else args.nodes,
+        base_port=26600 if args.base_port is None else args.base_port,
+        block_interval_ms=1_000 if interval_ms is None else interval_ms,
+        refuses=not args.no_refusals,
+        module_names=tuple(filter(None, args.modules.split(","))),
+        stakes=stakes,
+    )
+    return home.create_network(folder, plan, os.urandom)

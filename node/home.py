@@ -1,0 +1,220 @@
+"""Making homes: the folders of one node or of a whole local network, complete before anything starts.
+
+Invariant: a home is laid under a temporary name and renamed, so that a folder that exists is whole.
+Randomness enters as `random_bytes` (the system's source from the command line, a seeded one in tests).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from consensus import codec, crypto, genesis, vote
+from consensus.errors import Fault, Rejected
+from consensus.ledger import scoring
+from node import config, modules
+
+PORT_STEP: Final = 10  # node i listens at base + 10 i (peers) and + 1 (HTTP); the rest is for later services
+NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a packet of 5 kB
+FUNDED_ACCOUNTS: Final = 16  # keys that a replay funds from, each with a nonce window of its own
+ACCOUNT_BALANCE: Final = 2**48  # 16 of them are half of the largest supply, 2^53 - 1
+STAKE: Final = 1_000_000
+
+RandomBytes = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What a new local network is to be. `modules` are names of validation modules that ship with it."""
+
+    nodes: int
+    base_port: int
+    block_interval_ms: int
+    refuses: bool = True
+    clock: str = genesis.CLOCK_WORKLOAD
+    timestamp_ms: int = 0
+    module_names: tuple[str, ...] = ("fraud",)
+    stakes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
+        top = config.PORT_MAX - PORT_STEP * self.nodes
+        codec.check_int(self.base_port, "--base-port", low=1, high=top)
+        if self.stakes and len(self.stakes) != self.nodes:
+            raise Rejected(f"{len(self.stakes)} stakes for {self.nodes} nodes", field="--stakes")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A laid-out local network: node homes in order, and the keys of its funded accounts."""
+
+    homes: tuple[Path, ...]
+    accounts: tuple[crypto.PrivateKey, ...]
+
+
+def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -> Network:
+    """Lay out a new network in `folder`, which must be absent or empty. Raises Rejected, Fault."""
+    _check_vacant(folder)
+    node_keys = [_make_key(random_bytes) for _ in range(plan.nodes)]
+    validator_keys = [_make_key(random_bytes) for _ in range(plan.nodes)]
+    accounts = tuple(_make_key(random_bytes) for _ in range(FUNDED_ACCOUNTS))
+    stakes = plan.stakes or (STAKE,) * plan.nodes
+    entries, artifacts = modules.plan_modules(plan.module_names, refuses=plan.refuses)
+    chain = genesis.Genesis(
+        chain_id="local-" + random_bytes(4).hex(),
+        timestamp_ms=plan.timestamp_ms,
+        parameters=_plan_parameters(plan.clock),
+        validators=vote.ValidatorSet(
+            tuple(
+                vote.Validator(key.public_key, stake)
+                for key, stake in zip(validator_keys, stakes, strict=True)
+            )
+        ),
+        accounts=tuple((key.address, ACCOUNT_BALANCE) for key in accounts),
+        reporters=tuple(key.address for key in accounts),
+        modules=entries,
+    )
+    names = [f"node{i}" for i in range(plan.nodes)]
+    ports = [plan.base_port + PORT_STEP * i for i in range(plan.nodes)]
+    peers = [
+        config.PeerConfig(name, f"ws://{config.LOOPBACK}:{port}", "0x" + key.public_key.hex())
+        for name, port, key in zip(names, ports, node_keys, strict=True)
+    ]
+    with _lay_out(folder) as temporary:
+        for i, name in enumerate(names):
+            settings = config.NodeConfig(
+                name=name,
+                p2p_port=ports[i],
+                api_port=ports[i] + 1,
+                peers=tuple(peer for peer in peers if peer.name != name),
+                block_interval_ms=plan.block_interval_ms,
+            )
+            write_home(temporary / name, chain, settings, node_keys[i], validator_keys[i], artifacts)
+        keys = "".join("0x" + key.secret.hex() + "\n" for key in accounts)
+        config.write_file(temporary / "accounts.key", keys, mode=0o600)
+    return open_network(folder)
+
+
+def create_home(
+    folder: Path,
+    settings: config.NodeConfig,
+    *,
+    genesis_path: Path | None,
+    chain_id: str | None,
+    clock: str,
+    refuses: bool,
+    timestamp_ms: int,
+    random_bytes: RandomBytes,
+) -> genesis.Genesis:
+    """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
+
+    A founder is the only validator, holds the one funded account (validator.key) and may report.
+    """
+    _check_vacant(folder)
+    node_key, validator_key = _make_key(random_bytes), _make_key(random_bytes)
+    if genesis_path is not None:
+        chain = config.read_genesis_file(genesis_path)
+        # A copied genesis names modules by digest; the artifacts are those this installation ships.
+        artifacts = modules.find_artifacts(chain)
+    else:
+        entries, artifacts = modules.plan_modules(("fraud",), refuses=refuses)
+        chain = genesis.Genesis(
+            chain_id=chain_id or "chain-" + random_bytes(4).hex(),
+            timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
+            parameters=_plan_parameters(clock),
+            validators=vote.ValidatorSet((vote.Validator(validator_key.public_key, STAKE),)),
+            accounts=((validator_key.address, ACCOUNT_BALANCE),),
+            reporters=(validator_key.address,),
+            modules=entries,
+        )
+    with _lay_out(folder) as temporary:
+        write_home(temporary, chain, settings, node_key, validator_key, artifacts)
+    return chain
+
+
+def open_network(folder: Path) -> Network:
+    """The network that stands in `folder`. Raises Rejected when it is none or not whole."""
+    homes = []
+    while (folder / f"node{len(homes)}" / "node.json").is_file():
+        homes.append(folder / f"node{len(homes)}")
+    path = folder / "accounts.key"
+    if not homes or not path.is_file():
+        raise Rejected(
+            "holds no local network", field=str(folder), mend="choose an empty folder, or use --fresh"
+        )
+    digests = {config.read_genesis(home).digest for home in homes}
+    if len(digests) != 1:
+        raise Rejected("its nodes have different genesis files", field=str(folder), mend="use --fresh")
+    try:
+        accounts = tuple(
+            crypto.PrivateKey.from_bytes(bytes.fromhex(line.removeprefix("0x")))
+            for line in path.read_text(encoding="utf-8").split()
+        )
+    except ValueError:
+        raise Rejected("is damaged", field=str(path), mend="restore it, or use --fresh") from None
+    return Network(tuple(homes), accounts)
+
+
+def set_block_interval(homes: Sequence[Path], block_interval_ms: int) -> None:
+    """Pacing is each node's own: an existing network may go on with another block interval."""
+    for home in homes:
+        settings = config.read_config(home)
+        if settings.block_interval_ms != block_interval_ms:
+            config.write_config(home, replace(settings, block_interval_ms=block_interval_ms))
+
+
+def write_home(
+    home: Path,
+    chain: genesis.Genesis,
+    settings: config.NodeConfig,
+    node_key: crypto.PrivateKey,
+    validator_key: crypto.PrivateKey | None,
+    artifacts: dict[bytes, bytes],
+) -> None:
+    """Write one node's home. `artifacts` maps a module's digest to its artifact."""
+    (home / "models").mkdir(parents=True)
+    config.write_file(home / "genesis.json", genesis.write_genesis(chain))
+    config.write_config(home, settings)
+    config.write_key(home / "node.key", node_key)
+    if validator_key is not None:
+        config.write_key(home / "validator.key", validator_key)
+    for digest, artifact in artifacts.items():
+        modules.write_artifact(home, digest, artifact)
+
+
+def _check_vacant(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Rejected("is not an empty folder", field=str(folder), mend="choose another")
+
+
+@contextmanager
+def _lay_out(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends well."""
+    temporary = folder.with_name(folder.name + ".new")
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise Fault(f"cannot be laid out ({error.strerror})", field=str(folder)) from None
+
+
+def _plan_parameters(clock: str) -> genesis.Parameters:
+    if clock == genesis.CLOCK_WALL:
+        return genesis.Parameters()
+    # A replay packs a day into a second: what waits a minute of ours is months old in the workload.
+    return genesis.Parameters(
+        clock=clock, timestamp_age_ms_max=62 * genesis.DAY_MS, lifetime_ms_max=62 * genesis.DAY_MS
+    )
+
+
+def _make_key(random_bytes: RandomBytes) -> crypto.PrivateKey:
+    return crypto.PrivateKey.from_seed(random_bytes(32))

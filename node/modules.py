@@ -1,0 +1,105 @@
+"""Which validation modules a chain names, and where their artifacts lie.
+
+A genesis names modules by entry point and digest. An artifact is looked for in the home's models/
+folder under the digest it gives, then among those that ship; whatever is found must compute the digest
+that genesis pins, so that differing code or data shows at start and not in a vote.
+
+Modules are found through the entry points of the group `assay.modules`, ours like anyone's, or by
+dotted name (`package.module:load`). Invariant: nothing outside the state says which model judges.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, cast
+
+from consensus.errors import Rejected
+from consensus.genesis import Genesis, ModuleEntry
+from consensus.ledger.scoring import REFUSE_NEVER, ModuleFactory, Thresholds, ValidationModule
+
+
+GROUP: Final = "assay.modules"
+ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
+
+
+def load_modules(genesis: Genesis, home: Path) -> tuple[ValidationModule, ...]:
+    """The modules of a chain, in genesis order. Raises Rejected when one is missing or differs."""
+    return tuple(
+        _load_pinned(entry, _read_artifact(home, entry.digest) or _read_shipped(entry.name))
+        for entry in genesis.modules
+    )
+
+
+def find_artifacts(genesis: Genesis) -> dict[bytes, bytes]:
+    """Digest to artifact of every module a genesis names, from those that ship. Raises Rejected."""
+    artifacts = {entry.digest: _read_shipped(entry.name) for entry in genesis.modules}
+    for entry in genesis.modules:
+        _load_pinned(entry, artifacts[entry.digest])
+    return artifacts
+
+
+def plan_modules(
+    names: tuple[str, ...], *, refuses: bool
+) -> tuple[tuple[ModuleEntry, ...], dict[bytes, bytes]]:
+    """Genesis entries for modules that ship, with the thresholds each suggests, and their artifacts."""
+    entries, artifacts = [], {}
+    for name in names:
+        artifact = _read_shipped(name)
+        module = load_factory(name)(artifact)
+        suggested = getattr(module, "thresholds", Thresholds(REFUSE_NEVER, REFUSE_NEVER))
+        refuse_min = suggested.refuse_score_min if refuses else REFUSE_NEVER
+        entries.append(ModuleEntry(module.name, module.digest, suggested.flag_score_min, refuse_min))
+        artifacts[module.digest] = artifact
+    return tuple(entries), artifacts
+
+
+def write_artifact(home: Path, digest: bytes, artifact: bytes) -> None:
+    (home / "models" / f"{digest.hex()}.model").write_bytes(artifact)
+
+
+def load_factory(name: str) -> ModuleFactory:
+    """The factory that an entry point of `assay.modules`, or a dotted name, stands for."""
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            return cast(ModuleFactory, entry.load())
+    package, _, attribute = name.partition(":")
+    if attribute:
+        try:
+            return cast(ModuleFactory, getattr(importlib.import_module(package), attribute))
+        except (ImportError, AttributeError) as error:
+            raise Rejected(f"cannot be loaded ({error})", field=f"module {name}") from None
+    known = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP))) or "none"
+    raise Rejected(
+        f"no installed package offers it (known: {known})",
+        field=f"module {name}",
+        mend=f"install the package that declares it as an entry point of {GROUP}",
+    )
+
+
+def _load_pinned(entry: ModuleEntry, artifact: bytes) -> ValidationModule:
+    module = load_factory(entry.name)(artifact)
+    if module.digest != entry.digest:
+        raise Rejected(
+            f"computes digest 0x{module.digest.hex()}, the chain pins 0x{entry.digest.hex()}",
+            field=f"module {entry.name}",
+            mend="put the chain's artifact into models/ of the home, or install the version that made it",
+        )
+    return module
+
+
+def _read_artifact(home: Path, digest: bytes) -> bytes:
+    path = home / "models" / f"{digest.hex()}.model"
+    if not path.is_file():
+        return b""
+    if path.stat().st_size > ARTIFACT_BYTES_MAX:
+        raise Rejected(f"is larger than {ARTIFACT_BYTES_MAX} bytes", field=str(path))
+    return path.read_bytes()
+
+
+def _read_shipped(name: str) -> bytes:
+    """The artifact that ships for a module; b"" for one that needs none."""
+    shipped = files("ml") / "models" / f"{name}.model"
+    return shipped.read_bytes() if shipped.is_file() else b""
