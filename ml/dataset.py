@@ -117,6 +117,17 @@ def read_trace(
     )
 
 
+def parse_columns(text: str) -> dict[str, str]:
+    """The mapping that `t=time,sender=from,…` writes down; "" maps nothing. Raises Rejected."""
+    columns: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        field, equals, name = (word.strip() for word in part.partition("="))
+        if not (field and equals and name) or field in columns:
+            raise Rejected(f"{part!r} maps no column", field="columns", mend="write t=NAME,sender=NAME,…")
+        columns[field] = name
+    return columns
+
+
 def write_trace(path: Path, trace: Trace) -> None:
     """Write `trace` as the CSV (or, by suffix, CSV.gz) that read_trace reads; times in milliseconds."""
     text = io.StringIO()
@@ -166,7 +177,9 @@ def _read_chunks(path: Path, columns: Mapping[str, str], limit: int | None) -> I
         raise Rejected(f"not CSV ({error})", field=str(path), mend="separate fields by commas") from None
     except OSError as error:
         raise Rejected(
-            f"cannot be read ({error.strerror or error})", field=str(path), mend="check the path and its rights"
+            f"cannot be read ({error.strerror or error})",
+            field=str(path),
+            mend="check the path and its rights",
         ) from None
 
 
@@ -219,7 +232,9 @@ def _find_columns(path: Path, header: list[str], columns: Mapping[str, str]) -> 
         found = [name for name in wanted if name in header]
         if found:
             if header.count(found[0]) > 1:
-                raise Rejected(f"two columns are named {found[0]!r}", field=f"{path}, line 1", mend="rename one")
+                raise Rejected(
+                    f"two columns are named {found[0]!r}", field=f"{path}, line 1", mend="rename one"
+                )
             place[field] = header.index(found[0])
         elif field in columns or field not in OPTIONAL_FIELDS:
             raise Rejected(

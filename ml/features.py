@@ -1,4 +1,4 @@
-"""Eleven one-byte features of a transaction, and the 220 bytes an account keeps for them.
+"""Twelve one-byte features of a transaction, and the 226 bytes an account keeps for them.
 
 An account's row has a sender's part (a decayed mean of its amounts, sixteen days of how far amounts
 exceeded it) and a receiver's part (forty days of transactions not reported and of reports that
@@ -15,17 +15,20 @@ Leaves out: who may report, once-only reports, the window they may come in (the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from consensus.codec import TIME_MS_MAX
 from consensus.ledger.scoring import ReportColumns, TransferColumns
+from ml.segments import DaySegment, cut_days
 
 FEATURES_VERSION: Final = 1  # raise it with any change that changes a feature's value or a row's bytes
 
 DAY_MS: Final = 86_400_000
-DAY_MAX: Final = 2**32 - 3  # stored plus one in 32 bits; 2^48 ms is day 3,257,812
+LATELY_MS: Final = 600_000  # ten minutes: what counts as a burst; divides a day (times are below 2^48)
 AMOUNT_MAX: Final = 2**40 - 1  # larger amounts count as this; bounds the sums below
 COUNT_ONE: Final = 2**8  # one transaction in the decayed count: eight bits below the point
 COUNT_DAWN_MAX: Final = 2**12 * COUNT_ONE  # what a day may begin with; more is halved, with the sum
@@ -49,20 +52,21 @@ ROW: Final = np.dtype(
         ("count", "<u4"),  # decayed count, times COUNT_ONE
         ("sender_day", "<u4"),  # newest day as a sender, plus one; 0 = never sent
         ("winsor", "<u8"),  # the largest amount that counts in full today
-        ("sent_today", "<u2"),
+        ("lately", "<u4"),  # newest ten minutes as a sender, plus one
+        ("sent_lately", "<u2"),  # sent in them
         ("evidence", "<u2", (EVIDENCE_DAYS,)),  # slot = day modulo 16
         ("receiver_day", "<u4"),  # newest day as a receiver, plus one; 0 = never received
         ("unreported", "<u2", (RING_DAYS,)),  # slot = day modulo 40
         ("unexplained", "<u2", (RING_DAYS,)),
     ]
 )
-ROW_BYTES: Final = ROW.itemsize  # 222
+ROW_BYTES: Final = ROW.itemsize  # 226
 
 FEATURE_NAMES: Final = (
     "amount",
     "amount_over_mean",
     "evidence",
-    "sent_today",
+    "sent_lately",
     "run_reports",
     "run_age_days",
     "clean_age_days",
@@ -88,7 +92,7 @@ def _decay_table() -> Int64s:
 
 
 def _ratio_edges() -> Int64s:
-    """255 edges in 64ths of a mean: exact below one mean, then steps of a 32nd, up to 400 means."""
+    """255 edges in 64ths of a mean: exact below one mean, then steps of a 32nd, up to 277 means."""
     edges = [1]
     while len(edges) < BYTE_MAX:
         edges.append(edges[-1] + max(1, edges[-1] // 32))
@@ -101,22 +105,26 @@ _EVIDENCE_SLOTS: Final = np.arange(EVIDENCE_DAYS, dtype=np.int64)
 _RING_SLOTS: Final = np.arange(RING_DAYS, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FeatureScale:
     """What training learns about a chain's amounts; part of the model artifact.
 
-    amount_edges: int64[<=255], rising: the `amount` byte is how many edges an amount reaches.
+    amount_edges: at most 255, rising: the `amount` byte is how many edges an amount reaches.
     large_amount: an amount that by itself explains a report (so that its receiver is not stained).
     """
 
-    amount_edges: Int64s
+    amount_edges: tuple[int, ...]
     large_amount: int
+
+    @cached_property
+    def edges(self) -> Int64s:
+        return np.array(self.amount_edges, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """features: uint8[n, 11]; ratio_64: amount over mean in 64ths, mean_16: the sender's mean in 16ths
-    (0 = unknown), both int64[n]; rows: uint8[k, 220], the new rows."""
+    """features: uint8[n, 12]; ratio_64: amount over mean in 64ths, mean_16: the sender's mean in 16ths
+    (0 = unknown), both int64[n]; rows: uint8[k, 226], the new rows."""
 
     features: Bytes
     ratio_64: Int64s
@@ -134,110 +142,50 @@ def observe(
     features = np.zeros((n, FEATURES), dtype=np.uint8)
     ratio_64 = np.zeros(n, dtype=np.int64)
     mean_16 = np.zeros(n, dtype=np.int64)
-    day = np.clip(transactions.timestamp_ms // DAY_MS, 0, DAY_MAX)
+    time = np.clip(transactions.timestamp_ms, 0, TIME_MS_MAX)
+    day = time // DAY_MS
     amount = np.clip(transactions.amount, 0, AMOUNT_MAX)
-    features[:, 0] = np.searchsorted(scale.amount_edges, transactions.amount, side="right")
-    for segment in _segments(transactions.sender, day, state["sender_day"]):
+    features[:, 0] = np.searchsorted(scale.edges, transactions.amount, side="right")
+    for segment in cut_days(transactions.sender, day, state["sender_day"]):
         at = segment.at
-        ratio, mean, evidence, today = _observe_senders(state, segment, amount[at], day[at])
+        ratio, mean, evidence, recent = _observe_senders(state, segment, amount[at], time[at])
         ratio_64[at], mean_16[at] = ratio, mean
         features[at, 1] = np.searchsorted(RATIO_EDGES, ratio, side="right")
         features[at, 2] = evidence
-        features[at, 3] = today
-    for segment in _segments(transactions.receiver, day, state["receiver_day"]):
+        features[at, 3] = recent
+    for segment in cut_days(transactions.receiver, day, state["receiver_day"]):
         features[segment.at, SENDER_FEATURES:] = _observe_receivers(state, segment, day[segment.at])
     if len(reports):
         _apply_reports(state, reports, scale)
     return Observation(features, ratio_64, mean_16, new_rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """One day of every account that is still to be played: u accounts, m transactions.
-
-    at: int64[m], positions in the block, sorted by account, in block order within one. owner: int64[m],
-    which of the u accounts. start: int64[u], its first position in `at`. account, day: int64[u].
-    """
-
-    at: Int64s
-    owner: Int64s
-    start: Int64s
-    account: Int64s
-    day: Int64s
-
-
-def _segments(account: Int64s, day: Int64s, newest: NDArray[np.uint32]) -> list[_Segment]:
-    """Cut a block into rounds in each of which every account lives one day; most blocks need one.
-
-    An account's day is the newest it has seen: late transactions do not turn it back.
-    """
-    if len(account) == 0:
-        return []
-    order = np.argsort(account, kind="stable")
-    accounts = account[order]
-    first = np.concatenate(([True], accounts[1:] != accounts[:-1]))
-    group = np.cumsum(first) - 1
-    # A running maximum within each group: the group's number in the high bits keeps groups apart.
-    days = np.maximum(day[order], newest[accounts].astype(np.int64) - 1)
-    days = np.maximum.accumulate((group << 32) | days) & (2**32 - 1)
-    cut = first.copy()
-    cut[1:] |= days[1:] != days[:-1]
-    start = np.flatnonzero(cut)
-    owner = np.cumsum(cut) - 1
-    if len(start) == group[-1] + 1:
-        return [_Segment(order, owner, start, accounts[start], days[start])]
-    cuts_before = np.flatnonzero(first[start])  # the first segment of each group
-    turn = np.arange(len(start)) - cuts_before[group[start]]
-    length = np.diff(np.append(start, len(order)))
-    rounds = []
-    for number in range(int(turn.max()) + 1):
-        chosen = np.flatnonzero(turn == number)
-        sizes = length[chosen]
-        ends = np.cumsum(sizes)
-        begin = ends - sizes
-        owner_now = np.repeat(np.arange(len(chosen)), sizes)
-        positions = np.arange(ends[-1]) - begin[owner_now] + start[chosen][owner_now]
-        rounds.append(_Segment(order[positions], owner_now, begin, accounts[start[chosen]], days[start[chosen]]))
-    return rounds
-
-
-def _exclusive_sum(values: Int64s, segment: _Segment) -> Int64s:
-    """For each transaction the sum over earlier ones of its account. |sum| < 2^62 for 2^20 of them."""
-    total = np.cumsum(values) - values
-    return total - total[segment.start][segment.owner]
-
-
-def _per_owner(values: Int64s, segment: _Segment) -> Int64s:
-    return np.add.reduceat(values, segment.start)
-
-
 def _observe_senders(
-    state: NDArray[np.void], segment: _Segment, amount: Int64s, day: Int64s
+    state: NDArray[np.void], segment: DaySegment, amount: Int64s, time: Int64s
 ) -> tuple[Int64s, Int64s, Int64s, Int64s]:
-    """Ratio to the mean in 64ths, mean in 16ths, evidence byte, transactions earlier that day (a byte),
-    each int64[m]; updates `state`."""
+    """Ratio to the mean in 64ths, mean in 16ths, evidence byte, transactions lately (a byte), each
+    int64[m]; updates `state`."""
     row = state[segment.account]
+    day = time // DAY_MS
     elapsed, fresh = _elapsed(row["sender_day"], segment.day)
     count = row["count"].astype(np.int64)
     total = row["sum"].astype(np.int64)
     keep = DECAY[np.minimum(elapsed, DECAY_DAYS)]
-    count = count * keep >> 16
-    total = (total >> 16) * keep + ((total & 0xFFFF) * keep >> 16)  # exact, and below 2^62 throughout
+    count = count * keep + 2**15 >> 16  # rounded: flooring a small count would lift its mean
+    total = (total >> 16) * keep + ((total & 0xFFFF) * keep + 2**15 >> 16)  # exact, below 2^62 throughout
     halve = ((elapsed > 0) & (count > COUNT_DAWN_MAX)).astype(np.int64)
     count >>= halve
     total >>= halve
     limit = np.where(count > 0, np.minimum(WINSOR * (total // np.maximum(count, 1)), AMOUNT_MAX), AMOUNT_MAX)
     limit = np.where((elapsed > 0) | fresh, limit, row["winsor"].astype(np.int64))
-    today = np.where(elapsed > 0, 0, row["sent_today"].astype(np.int64))
     age = (segment.day[:, None] - _EVIDENCE_SLOTS) % EVIDENCE_DAYS  # of each slot's day
     ring = np.where(age < elapsed[:, None], 0, row["evidence"].astype(np.int64))
 
     owner = segment.owner
-    place = np.arange(len(owner)) - segment.start[owner]
-    weight = np.where(count[owner] + place * COUNT_ONE < COUNT_MAX, COUNT_ONE, 0)
+    weight = np.where(count[owner] + segment.place * COUNT_ONE < COUNT_MAX, COUNT_ONE, 0)
     added = np.minimum(amount, limit[owner]) * weight
-    count_before = count[owner] + _exclusive_sum(weight, segment)
-    total_before = total[owner] + _exclusive_sum(added, segment)
+    count_before = count[owner] + segment.sum_before(weight)
+    total_before = total[owner] + segment.sum_before(added)
     divisor = np.maximum(count_before, 1)
     mean_16 = np.where(  # the shift must not leave 63 bits
         total_before < 2**58, (total_before << 4) // divisor, (total_before // divisor) << 4
@@ -250,17 +198,40 @@ def _observe_senders(
     excess[late >= EVIDENCE_DAYS] = 0
     window = np.where(age < EVIDENCE_WINDOW_DAYS, ring, 0).sum(axis=1)
     seen = np.where(late < EVIDENCE_WINDOW_DAYS, excess, 0)
-    evidence = np.minimum((window[owner] + _exclusive_sum(seen, segment)) >> 2, BYTE_MAX)
+    evidence = np.minimum((window[owner] + segment.sum_before(seen)) >> 2, BYTE_MAX)
+
+    recent = _count_lately(row, segment, time)
 
     np.add.at(ring, (owner, day % EVIDENCE_DAYS), excess)
-    row["sum"] = total + _per_owner(added, segment)
-    row["count"] = count + _per_owner(weight, segment)
+    row["sum"] = total + segment.sum_all(added)
+    row["count"] = count + segment.sum_all(weight)
     row["winsor"] = limit
-    row["sent_today"] = np.minimum(today + _per_owner(np.ones_like(owner), segment), COUNTER_MAX)
     row["sender_day"] = segment.day + 1
     row["evidence"] = np.minimum(ring, COUNTER_MAX)
     state[segment.account] = row
-    return ratio, np.where(count_before > 0, mean_16, 0), evidence, np.minimum(today[owner] + place, BYTE_MAX)
+    return ratio, np.where(count_before > 0, mean_16, 0), evidence, recent
+
+
+def _count_lately(row: NDArray[np.void], segment: DaySegment, time: Int64s) -> Int64s:
+    """How many the sender sent before in the same ten minutes, as a byte; updates `row`.
+
+    Late transactions count in its newest ten minutes, so that no timestamp starts the count anew.
+    """
+    owner = segment.owner
+    stored = row["lately"].astype(np.int64)
+    span = np.maximum(time // LATELY_MS + 1, stored[owner])
+    span = np.maximum.accumulate((owner << 32) | span)  # a running maximum within each owner
+    begins = np.concatenate(([True], span[1:] != span[:-1]))
+    begin = np.flatnonzero(begins)
+    run = np.cumsum(begins) - 1
+    span &= 2**32 - 1
+    goes_on = span == stored[owner]
+    before = np.where(goes_on, row["sent_lately"].astype(np.int64)[owner], 0)
+    before += np.arange(len(owner)) - begin[run]
+    last = np.append(segment.start[1:], len(owner)) - 1
+    row["lately"] = span[last]
+    row["sent_lately"] = np.minimum(before[last] + 1, COUNTER_MAX)
+    return np.minimum(before, BYTE_MAX)
 
 
 def _elapsed(stored_day: NDArray[np.uint32], day: Int64s) -> tuple[Int64s, NDArray[np.bool_]]:
@@ -269,7 +240,7 @@ def _elapsed(stored_day: NDArray[np.uint32], day: Int64s) -> tuple[Int64s, NDArr
     return np.where(fresh, 0, day + 1 - stored_day.astype(np.int64)), fresh
 
 
-def _observe_receivers(state: NDArray[np.void], segment: _Segment, day: Int64s) -> Bytes:
+def _observe_receivers(state: NDArray[np.void], segment: DaySegment, day: Int64s) -> Bytes:
     """uint8[m, 8]: what the receiver's rings say; updates `state`.
 
     All transactions of one day see the same: they count in slots too young to be clean. One that comes
@@ -318,7 +289,7 @@ def _describe_rings(clean: NDArray[np.int32], stain: NDArray[np.int32]) -> Bytes
     np.cumsum(clean, axis=1, out=clean_before[:, 1:])
     stain_before = np.zeros((u, RING_DAYS + 1), dtype=np.int32)
     np.cumsum(stain, axis=1, out=stain_before[:, 1:])
-    in_run = has_stain & (_RING_SLOTS < clean_age[:, None])
+    in_run = has_stain & (clean_age[:, None] > _RING_SLOTS)
     run_age = np.where(in_run.any(axis=1), RING_DAYS - 1 - in_run[:, ::-1].argmax(axis=1), BYTE_MAX)
     since = clean_before[each, newest]
     features = np.empty((u, FEATURES - SENDER_FEATURES), dtype=np.uint8)
@@ -335,7 +306,7 @@ def _describe_rings(clean: NDArray[np.int32], stain: NDArray[np.int32]) -> Bytes
 
 def _apply_reports(state: NDArray[np.void], reports: ReportColumns, scale: FeatureScale) -> None:
     """Take reported transactions out of the clean ones, and stain receivers by the unexplained."""
-    day = np.clip(reports.timestamp_ms // DAY_MS, 0, DAY_MAX)
+    day = np.clip(reports.timestamp_ms, 0, TIME_MS_MAX) // DAY_MS
     unexplained = ~_is_explained(state, reports, scale)
     newest = state["receiver_day"][reports.receiver].astype(np.int64) - 1
     age = newest - day
@@ -353,9 +324,7 @@ def _apply_reports(state: NDArray[np.void], reports: ReportColumns, scale: Featu
     state[touched] = row
 
 
-def _is_explained(
-    state: NDArray[np.void], reports: ReportColumns, scale: FeatureScale
-) -> NDArray[np.bool_]:
+def _is_explained(state: NDArray[np.void], reports: ReportColumns, scale: FeatureScale) -> NDArray[np.bool_]:
     row = state[reports.sender]
     count = row["count"].astype(np.int64)
     mean = row["sum"].astype(np.int64) // np.maximum(count, 1)

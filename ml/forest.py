@@ -118,7 +118,9 @@ class Forest:
         check_int(features, "forest.features", low=1, high=FEATURES_MAX)
         if type(trees) is not tuple or not 0 < len(trees) <= TREES_MAX:
             raise Rejected(f"must be 1 to {TREES_MAX} trees", field="forest.trees")
-        return cls(features, tuple(_check_tree(t, features, f"forest.trees[{i}]") for i, t in enumerate(trees)))
+        return cls(
+            features, tuple(_check_tree(t, features, f"forest.trees[{i}]") for i, t in enumerate(trees))
+        )
 
 
 _LOWEST_BIT: Final = np.zeros(2**16, dtype=np.uint8)

@@ -63,7 +63,7 @@ def run_command(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         options = parser.parse_args(arguments)
         if options.version:
-            from importlib.metadata import version  # noqa: PLC0415 - only here needed
+            from importlib.metadata import version
 
             print(f"assay {version('assay-node')}")
             return 0

@@ -6,6 +6,7 @@ Randomness enters as `random_bytes` (the system's source from the command line, 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from typing import Final
 
 from consensus import codec, crypto, genesis, vote
 from consensus.errors import Fault, Rejected
-from consensus.ledger import scoring
 from node import config, modules
+from node.disk import RealDisk
 
 PORT_STEP: Final = 10  # node i listens at base + 10 i (peers) and + 1 (HTTP); the rest is for later services
 NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a packet of 5 kB
@@ -138,7 +139,7 @@ def create_home(
 
 def open_network(folder: Path) -> Network:
     """The network that stands in `folder`. Raises Rejected when it is none or not whole."""
-    homes = []
+    homes: list[Path] = []
     while (folder / f"node{len(homes)}" / "node.json").is_file():
         homes.append(folder / f"node{len(homes)}")
     path = folder / "accounts.key"
@@ -157,6 +158,13 @@ def open_network(folder: Path) -> Network:
     except ValueError:
         raise Rejected("is damaged", field=str(path), mend="restore it, or use --fresh") from None
     return Network(tuple(homes), accounts)
+
+
+def check_stopped(folder: Path) -> None:
+    """Raises Rejected while a process runs on a home of this network."""
+    disk = RealDisk()
+    for home in open_network(folder).homes:
+        disk.acquire_lock(home / "lock", str(os.getpid())).release()
 
 
 def set_block_interval(homes: Sequence[Path], block_interval_ms: int) -> None:

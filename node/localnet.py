@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Final
 
 from consensus.errors import AssayError, Fault, Rejected
+from consensus.ledger.rules import Rules
 from node import config
 from node.home import Network
+from node.modules import load_modules
 
 START_SECONDS_MAX: Final = 120  # re-executing what a checkpoint does not cover may take a while
 STOP_SECONDS_MAX: Final = 10  # a node writes a checkpoint and closes; then it is killed
@@ -48,10 +50,16 @@ class LocalNetwork:
     def __init__(self, network: Network, run_node: RunNode) -> None:
         self._network = network
         self._run_node = run_node
+        self._genesis_hash = b""
         self.processes: list[NodeProcess] = []
 
     def start(self) -> None:
         """Fork all nodes. Raises Rejected when a port is taken, before anything is forked."""
+        # Also warms this process up: what is imported and loaded here, the children share.
+        home = self._network.homes[0]
+        genesis = config.read_genesis(home)
+        rules = Rules(genesis, load_modules(genesis, home))
+        self._genesis_hash = rules.create_genesis_state().header.hash
         for home in self._network.homes:
             settings = config.read_config(home)
             check_port_free(settings.p2p_host, settings.p2p_port)
@@ -122,7 +130,7 @@ class LocalNetwork:
         balances = dict(genesis.accounts)
         document = {
             "chain_id": genesis.chain_id,
-            "genesis_hash": "0x" + genesis.digest.hex(),
+            "genesis_hash": "0x" + self._genesis_hash.hex(),
             "nodes": nodes,
             "accounts": [
                 {

@@ -4,24 +4,21 @@ A genesis names modules by entry point and digest. An artifact is looked for in 
 folder under the digest it gives, then among those that ship; whatever is found must compute the digest
 that genesis pins, so that differing code or data shows at start and not in a vote.
 
-Modules are found through the entry points of the group `assay.modules`, ours like anyone's, or by
-dotted name (`package.module:load`). Invariant: nothing outside the state says which model judges.
+Invariant: nothing outside the state says which model judges. Leaves out: finding a module's code by its
+name; `ml.discovery` does that, for ours like for anyone's.
 """
 
 from __future__ import annotations
 
-import importlib
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from consensus.errors import Rejected
 from consensus.genesis import Genesis, ModuleEntry
-from consensus.ledger.scoring import REFUSE_NEVER, ModuleFactory, Thresholds, ValidationModule
+from consensus.ledger.scoring import REFUSE_NEVER, Thresholds, ValidationModule
+from ml.discovery import load_module
 
-
-GROUP: Final = "assay.modules"
 ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
 
 
@@ -48,7 +45,7 @@ def plan_modules(
     entries, artifacts = [], {}
     for name in names:
         artifact = _read_shipped(name)
-        module = load_factory(name)(artifact)
+        module = load_module(name, artifact)
         suggested = getattr(module, "thresholds", Thresholds(REFUSE_NEVER, REFUSE_NEVER))
         refuse_min = suggested.refuse_score_min if refuses else REFUSE_NEVER
         entries.append(ModuleEntry(module.name, module.digest, suggested.flag_score_min, refuse_min))
@@ -60,27 +57,8 @@ def write_artifact(home: Path, digest: bytes, artifact: bytes) -> None:
     (home / "models" / f"{digest.hex()}.model").write_bytes(artifact)
 
 
-def load_factory(name: str) -> ModuleFactory:
-    """The factory that an entry point of `assay.modules`, or a dotted name, stands for."""
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            return cast(ModuleFactory, entry.load())
-    package, _, attribute = name.partition(":")
-    if attribute:
-        try:
-            return cast(ModuleFactory, getattr(importlib.import_module(package), attribute))
-        except (ImportError, AttributeError) as error:
-            raise Rejected(f"cannot be loaded ({error})", field=f"module {name}") from None
-    known = ", ".join(sorted(entry.name for entry in entry_points(group=GROUP))) or "none"
-    raise Rejected(
-        f"no installed package offers it (known: {known})",
-        field=f"module {name}",
-        mend=f"install the package that declares it as an entry point of {GROUP}",
-    )
-
-
 def _load_pinned(entry: ModuleEntry, artifact: bytes) -> ValidationModule:
-    module = load_factory(entry.name)(artifact)
+    module = load_module(entry.name, artifact)
     if module.digest != entry.digest:
         raise Rejected(
             f"computes digest 0x{module.digest.hex()}, the chain pins 0x{entry.digest.hex()}",

@@ -24,6 +24,7 @@ from consensus.bft.contract import (
     Effect,
     Engine,
     Event,
+    FetchBlock,
     FetchCertificate,
     Finalize,
     Halt,
@@ -35,6 +36,7 @@ from consensus.bft.contract import (
     Timer,
     TimerFired,
 )
+from consensus.bft.restore import Record
 
 log = logging.getLogger("assay.runtime")
 
@@ -44,7 +46,7 @@ TURN_EVENTS_MAX: Final = 64  # a burst of votes shares one sync; a longer turn w
 class RecordLog(Protocol):
     """The journal as the runtime needs it."""
 
-    def append(self, records: Sequence[contract.Record]) -> None: ...
+    def append(self, records: Sequence[Record]) -> None: ...
 
     def sync(self) -> None: ...
 
@@ -57,6 +59,8 @@ class Host(Protocol):
     def send(self, peer: bytes, message: contract.Message) -> None: ...
 
     def fetch_certificate(self, fetch: FetchCertificate) -> None: ...
+
+    def fetch_block(self, fetch: FetchBlock) -> None: ...
 
     def build(self, build: Build) -> None: ...
 
@@ -84,7 +88,7 @@ class Runtime:
         self._turn_due = False
         self._stopped = False
 
-    def start(self, records: Iterable[contract.Record]) -> None:
+    def start(self, records: Iterable[Record]) -> None:
         """Restore the engine from its journal and perform its first effects."""
         self._perform(self._engine.start(records))
 
@@ -136,6 +140,8 @@ class Runtime:
                     host.send(peer, message)
                 case FetchCertificate():
                     host.fetch_certificate(effect)
+                case FetchBlock():
+                    host.fetch_block(effect)
                 case Build():
                     host.build(effect)
                 case Judge():

@@ -38,7 +38,7 @@ LIMITS: Final[dict[Priority, Limit]] = {
 }
 
 
-class Overflow(Exception):  # noqa: N818 - a condition, told to nobody but the connection
+class Overflow(Exception):
     """The peer does not take its consensus frames fast enough."""
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus.vote import Certificate, Evidence, Vote
 
@@ -35,6 +35,8 @@ class BlockRef:
     parent_hash: bytes
     proposer: int
 
+
+NULLIFICATIONS_MAX: Final = 16  # in a proposal: keeps it near a megabyte at 1,024 validators
 
 # --- messages between engines -------------------------------------------------------------------
 
@@ -104,7 +106,8 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class BlockBuilt:
-    """Answers Build. `payload` is None when building failed for good in this view."""
+    """Answers Build: a valid block whose body is durable (rule 3). `block` is None when building
+    failed for good in this view."""
 
     view: int
     block: BlockRef | None
@@ -112,8 +115,16 @@ class BlockBuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockFetched:
+    """Answers FetchBlock: the header of the block that was asked for, its hash recomputed by the host."""
+
+    block: BlockRef
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BlockJudged:
-    """Answers Judge; may come again (NOT_YET, later VALID)."""
+    """Answers Judge; may come again (NOT_YET, later VALID). A block of the final chain is VALID."""
 
     block_hash: bytes
     judgement: Judgement
@@ -124,7 +135,18 @@ class WorkWaiting:
     """Transactions are waiting: a leader that holds back an empty block proposes at once."""
 
 
-Event = Received | TimerFired | BlockBuilt | BlockJudged | WorkWaiting
+@dataclass(frozen=True, slots=True)
+class SigningAllowed:
+    """Ends "observe only" (consensus.md, Journal): nothing at or below `above_view` is ever signed.
+
+    above_view = M + 1, where M is the highest view that validators of stake >= q, self excluded, report.
+    The host makes it durable (`Journal.allow_signing`) first.
+    """
+
+    above_view: int
+
+
+Event = Received | TimerFired | BlockBuilt | BlockFetched | BlockJudged | WorkWaiting | SigningAllowed
 
 
 # --- effects: what the host shall do ---------------------------------------------------------------
@@ -163,12 +185,27 @@ class FetchCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchBlock:
+    """Find the block of this hash, in the own store or at a peer, and answer with BlockFetched.
+
+    A quorum certified it or a descendant, so that honest stake above W/3 holds it. `hint` is the index
+    of the validator to ask first (the proposer), then at random; repeated with `attempt` + 1.
+    """
+
+    block_hash: bytes
+    view: int
+    hint: int | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
     """Build a block on `parent` for `view` and answer with BlockBuilt.
 
     `certificate` is the parent's (None above genesis), to be carried in the body.
     `is_empty_allowed` is False while the block interval runs: answer only if transactions wait;
-    otherwise stay silent, and send WorkWaiting when they do (the engine then asks again).
+    otherwise stay silent, and send WorkWaiting when they do (the engine then asks again). A later
+    Build replaces an earlier one.
     """
 
     view: int
@@ -179,7 +216,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Fetch the body if need be, make it durable, check it, and answer with BlockJudged."""
+    """Fetch the body if need be, make it durable, check it, and answer with BlockJudged.
+
+    Issued once per block and run: after NOT_YET the host itself judges again when what it lacks came.
+    """
 
     block: BlockRef
     payload: bytes
@@ -201,7 +241,10 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """`certificate` makes its block and all its ancestors final. Bodies may still have to be fetched."""
+    """`certificate` makes its block and all its ancestors final. Bodies may still have to be fetched.
+
+    Issued again at every start for the last one known, since the state may lag behind the journal.
+    """
 
     certificate: Certificate
 
@@ -224,6 +267,7 @@ Effect = (
     | Broadcast
     | Send
     | FetchCertificate
+    | FetchBlock
     | Build
     | Judge
     | SetTimer

@@ -142,9 +142,7 @@ class ValidationModule(Protocol):
         """Score a block in one pass; return the verdicts and the new rows (shape of view.rows)."""
         ...
 
-    def explain(
-        self, transactions: TransferColumns, view: ModuleView, index: int
-    ) -> Explanation:
+    def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         """Why transactions[index] gets the score that `evaluate` gives it."""
         ...
 

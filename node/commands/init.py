@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import os  # noqa: PLC0415 - imports wait until the command is chosen
-    from pathlib import Path  # noqa: PLC0415
+    import os
+    from pathlib import Path
 
-    from consensus.errors import Rejected  # noqa: PLC0415
-    from node import config, home  # noqa: PLC0415
-    from node.clock import SystemClock  # noqa: PLC0415
+    from consensus.errors import Rejected
+    from node import config, home
+    from node.clock import SystemClock
 
     peers = []
     for text in args.peer:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from node.home import Network
 
 HELP = "start a local network in the foreground; an existing folder goes on where it stopped"
 
@@ -16,22 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
     parser.add_argument("--stakes", metavar="A,B,…", help="stakes of a new network (default: all equal)")
     parser.add_argument(
-        "--modules", default="fraud", metavar="A,B", help="validation modules of a new network (default fraud)"
+        "--modules",
+        default="fraud",
+        metavar="A,B",
+        help="validation modules of a new network (default fraud)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path  # noqa: PLC0415 - imports wait until the command is chosen
+    from functools import partial
+    from pathlib import Path
 
-    from node import config, home, localnet, process  # noqa: PLC0415
+    from node import config, localnet, process
 
     folder = Path(args.home)
     interval_ms = (
-        None if args.block_interval is None else config.parse_duration_ms(args.block_interval, "--block-interval")
+        None
+        if args.block_interval is None
+        else config.parse_duration_ms(args.block_interval, "--block-interval")
     )
     network = _open_or_create(args, folder, interval_ms)
     (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
-    local = localnet.LocalNetwork(network, process.run_node)
+    local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True))
     local.start()
     with process.stop_signals() as stop:
         try:
@@ -52,18 +64,17 @@ def run(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _open_or_create(args: argparse.Namespace, folder: "Path", interval_ms: int | None) -> "Network":
-    import os  # noqa: PLC0415
-    import shutil  # noqa: PLC0415
+def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | None) -> Network:
+    import os
+    import shutil
 
-    from consensus.errors import Rejected  # noqa: PLC0415
-    from node import home  # noqa: PLC0415
+    from consensus.errors import Rejected
+    from node import home
 
     if args.fresh and folder.exists():
-        # Only what is a local network is removed: --home ~ must not empty somebody's home.
+        # Only what is a local network, and stopped, is removed: --home ~ must not empty somebody's home.
         if any(folder.iterdir()):
-            home.open_network(folder)
-        home.check_unlocked(folder)
+            home.check_stopped(folder)
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
         made_once = {"--nodes": args.nodes, "--base-port": args.base_port, "--stakes": args.stakes}

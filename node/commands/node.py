@@ -13,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path  # noqa: PLC0415 - imports wait until the command is chosen
+    from pathlib import Path
 
-    from node import process  # noqa: PLC0415
+    from node import process
 
     def report(url: str) -> None:
         print(f"{args.home} serves {url}", flush=True)

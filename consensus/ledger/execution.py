@@ -1,0 +1,453 @@
+"""Blocks: building one from candidates, and checking one by executing it again.
+
+Both run the same steps: envelopes in block order (work.py), the modules on the whole block
+(judging.py), then fees, upkeep, rows, tree and roots in arrays.
+
+Invariant: what `build_block` makes, `check_block` accepts after the same view and with the same delta;
+neither changes the view, whatever it raises. Signatures of transactions and certificates are the
+caller's (`Rules.check_signatures`, `vote.check_certificate`): they need no state and are slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from consensus import block as blk
+from consensus import crypto, merkle, vote
+from consensus.block import Block, Header
+from consensus.errors import Fault, NotYet, Rejected
+from consensus.genesis import CLOCK_WORKLOAD, Parameters
+from consensus.ledger import judging, scoring
+from consensus.ledger.judging import Judgment
+from consensus.ledger.kinds import KIND_BY_NUMBER
+from consensus.ledger.report import Reported
+from consensus.ledger.scoring import ReportColumns, TransferColumns
+from consensus.ledger.state import ROW_FIXED_BYTES, Delta, View, compute_state_root
+from consensus.ledger.work import Work
+from consensus.transaction import Transaction
+
+if TYPE_CHECKING:
+    from consensus.ledger.rules import Rules
+
+ROUNDS_MAX: Final = 3  # a sound module needs two: with all, and without what it refused
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A block and what became of the candidates that are not in it.
+
+    refused: by a module, with the score. deferred: for a later block, as they share an account with a
+    refused one, or did not fit. rejected: invalid by now (Rejected) or too early (NotYet).
+    """
+
+    block: Block
+    delta: Delta
+    refused: tuple[tuple[Transaction, int], ...]
+    deferred: tuple[Transaction, ...]
+    rejected: tuple[tuple[Transaction, Rejected | NotYet], ...]
+
+
+def build_transfer_columns(
+    transactions: Sequence[Transaction], index: Mapping[bytes, int]
+) -> TransferColumns:
+    return TransferColumns(
+        np.array([index[tx.sender] for tx in transactions], dtype=np.int64),
+        np.array([index[tx.receiver] for tx in transactions], dtype=np.int64),
+        np.array([tx.amount for tx in transactions], dtype=np.int64),
+        np.array([tx.timestamp_ms for tx in transactions], dtype=np.int64),
+    )
+
+
+def build_report_columns(reports: Sequence[Reported]) -> ReportColumns:
+    fields = [(r.sender, r.receiver, r.amount, r.timestamp_ms, r.score) for r in reports]
+    columns = np.array(fields, dtype=np.int64).reshape(-1, 5).T
+    return ReportColumns(*(np.ascontiguousarray(column) for column in columns))
+
+
+def check_jump(timestamp_ms: int, parent_ms: int, parameters: Parameters) -> None:
+    """Workload clock: raises NotYet when a block at this time would skip too much."""
+    if timestamp_ms - parent_ms > parameters.clock_jump_ms_max:
+        raise NotYet(
+            f"{timestamp_ms} is {timestamp_ms - parent_ms} ms after the last block, "
+            f"at most {parameters.clock_jump_ms_max} allowed",
+            field="timestamp_ms",
+            code="timestamp",
+        )
+
+
+def build_block(
+    rules: Rules,
+    view: View,
+    candidates: Sequence[Transaction],
+    *,
+    epoch: int,
+    view_number: int,
+    proposer_key: bytes,
+    now_ms: int,
+    certificate: vote.Certificate | None,
+) -> Built:
+    """A block after `view` of what fits among `candidates`, in their order. Raises Fault for our own errors.
+
+    certificate: the parent's, None above genesis. Candidates' signatures were checked before.
+    """
+    rules.check_modules(view)
+    if rules.validators.get_index(proposer_key) is None:
+        raise Fault("is not a validator of this chain", field="proposer_key")
+    try:
+        _check_certificate_binding(view.header, certificate)
+    except Rejected as error:
+        raise Fault(error.problem, field="certificate") from None
+    pool = _Pool()
+    chosen: Sequence[Transaction] = candidates
+    for attempt in range(ROUNDS_MAX + 1):
+        if attempt == ROUNDS_MAX:  # a module that breaks its contract: an empty block is always right
+            pool.deferred += chosen
+            chosen = ()
+        work, chosen = _select(rules, view, chosen, proposer_key, now_ms, pool)
+        judgment = _judge(rules, work, chosen, is_strict=False)
+        failed = {work.reports[place].source for place in judgment.failed_reports}
+        kept = _take_accepted(chosen, judgment, failed, pool)
+        if len(kept) == len(chosen):
+            break
+        chosen = kept
+    free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms)
+    scores, outcomes = _list_verdicts(chosen, judgment)
+    header, delta = _seal(rules, view, work, judgment, chosen, scores, outcomes, free, certificate)
+    block = Block(header, tuple(chosen), scores, outcomes, certificate)
+    return Built(block, delta, tuple(pool.refused), tuple(pool.deferred), tuple(pool.rejected))
+
+
+def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> Delta:
+    """What `block` changes in its parent's `view`.
+
+    Raises Rejected naming the first difference, NotYet when its time is ahead of `now_ms` (the local
+    clock; None skips that), Fault when this node runs other modules than the chain.
+    """
+    rules.check_modules(view)
+    header = block.header
+    _check_header(rules, view, block, now_ms)
+    for place, tx in enumerate(block.transactions):
+        try:
+            rules.check_form(tx)
+        except Rejected as error:
+            raise _name_transaction(place, tx, error) from None
+    proposer = crypto.compute_address(header.proposer)
+    work = Work(view, rules.parameters, header.timestamp_ms, block.transactions, proposer)
+    for place, tx in enumerate(block.transactions):
+        try:
+            work.apply(tx)
+        except (Rejected, NotYet) as error:
+            # The block's time and parent are fixed: what is not yet valid in it never is.
+            raise _name_transaction(place, tx, error) from None
+    judgment = _judge(rules, work, block.transactions, is_strict=True)
+    scores, outcomes = _list_verdicts(block.transactions, judgment)
+    _check_verdicts(block, scores, outcomes)
+    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms)
+    expected, delta = _seal(
+        rules, view, work, judgment, block.transactions, scores, outcomes, free, block.parent_certificate
+    )
+    for name in ("transactions_root", "state_root", "history_root", "certificate_digest"):
+        told, recomputed = getattr(header, name), getattr(expected, name)
+        if told != recomputed:
+            raise Rejected(
+                f"block {header.height} says 0x{told.hex()}, recomputed 0x{recomputed.hex()}",
+                field=f"header.{name}",
+                code=name,
+            )
+    if expected.hash != header.hash:
+        raise Fault("a header field escaped the check", field="block")
+    return delta
+
+
+@dataclass(frozen=True, slots=True)
+class _FreeFields:
+    """What a proposer chooses; all else in a header follows."""
+
+    epoch: int
+    view: int
+    proposer: bytes
+    timestamp_ms: int
+
+
+class _Pool:
+    """Where candidates go that are not in the block."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[Transaction, int]] = []
+        self.deferred: list[Transaction] = []
+        self.rejected: list[tuple[Transaction, Rejected | NotYet]] = []
+
+
+def _select(
+    rules: Rules, view: View, candidates: Sequence[Transaction], proposer_key: bytes, now_ms: int, pool: _Pool
+) -> tuple[Work, list[Transaction]]:
+    """Applies the valid ones among `candidates`, as many as fit."""
+    parameters, parent_ms = rules.parameters, view.header.timestamp_ms
+    is_workload = parameters.clock == CLOCK_WORKLOAD
+    sound: list[Transaction] = []
+    room = parameters.block_bytes_max
+    for place, tx in enumerate(candidates):
+        try:
+            rules.check_form(tx)
+        except Rejected as error:
+            pool.rejected.append((tx, error))
+            continue
+        room -= len(tx.raw)
+        if room < 0 or len(sound) == parameters.block_transactions_max:
+            pool.deferred += candidates[place:]
+            break
+        sound.append(tx)
+    start_ms = parent_ms if is_workload else max(parent_ms, now_ms)
+    work = Work(view, parameters, start_ms, sound, crypto.compute_address(proposer_key))
+    chosen: list[Transaction] = []
+    awaited: set[bytes] = set()  # accounts of transactions that were put off: they may bring the money
+    for tx in sound:
+        if is_workload and tx.timestamp_ms > work.deadline_ms:
+            # The block's time follows its transactions; this one would make an earlier one too old.
+            pool.deferred.append(tx)
+            awaited.update(_get_accounts(tx))
+            continue
+        before_ms = work.timestamp_ms
+        try:
+            if is_workload:
+                check_jump(tx.timestamp_ms, parent_ms, parameters)
+                work.timestamp_ms = max(before_ms, tx.timestamp_ms)
+            work.apply(tx)
+        except (Rejected, NotYet) as error:
+            work.timestamp_ms = before_ms
+            if awaited and not awaited.isdisjoint(_get_accounts(tx)):
+                pool.deferred.append(tx)
+            else:
+                pool.rejected.append((tx, error))
+        else:
+            chosen.append(tx)
+    return work, chosen
+
+
+def _take_accepted(
+    chosen: Sequence[Transaction], judgment: Judgment, failed: AbstractSet[bytes], pool: _Pool
+) -> list[Transaction]:
+    """Those that stay: not refused (or failed, a report by its id), and no account in common with an earlier one that does not stay.
+
+    The verdicts of those that stay depend on none of the others, nor do their funds.
+    """
+    if not failed and not (judgment.outcome == scoring.REFUSE).any():
+        return list(chosen)
+    kept: list[Transaction] = []
+    tainted: set[bytes] = set()
+    scored = 0
+    for tx in chosen:
+        if KIND_BY_NUMBER[tx.kind].is_scored:
+            is_refused, score = judgment.outcome[scored] == scoring.REFUSE, int(judgment.score[scored])
+            scored += 1
+        else:
+            is_refused, score = tx.id in failed, scoring.SCORE_MAX
+        accounts = _get_accounts(tx)
+        if is_refused:
+            pool.refused.append((tx, score))
+        elif not tainted.isdisjoint(accounts):
+            pool.deferred.append(tx)
+        else:
+            kept.append(tx)
+            continue
+        tainted.update(accounts)
+    return kept
+
+
+def _get_accounts(tx: Transaction) -> tuple[bytes, ...]:
+    return (tx.sender, tx.receiver, *KIND_BY_NUMBER[tx.kind].get_accounts(tx))
+
+
+def _judge(rules: Rules, work: Work, transactions: Sequence[Transaction], *, is_strict: bool) -> Judgment:
+    scored = [tx for tx in transactions if KIND_BY_NUMBER[tx.kind].is_scored]
+    transfers = build_transfer_columns(scored, work.index)
+    reports = build_report_columns(work.reports)
+    rows = work.rows[:, ROW_FIXED_BYTES:]
+    return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict)
+
+
+def _list_verdicts(transactions: Sequence[Transaction], judgment: Judgment) -> tuple[tuple[int, ...], bytes]:
+    """Scores and outcomes of a block, one per transaction; 0 and ACCEPT for kinds that are not scored."""
+    places = [place for place, tx in enumerate(transactions) if KIND_BY_NUMBER[tx.kind].is_scored]
+    if len(places) == len(transactions):
+        return tuple(judgment.score.tolist()), judgment.outcome.tobytes()
+    score = np.zeros(len(transactions), dtype=np.int64)
+    outcome = np.zeros(len(transactions), dtype=np.uint8)
+    score[places], outcome[places] = judgment.score, judgment.outcome
+    return tuple(score.tolist()), outcome.tobytes()
+
+
+def _seal(
+    rules: Rules,
+    view: View,
+    work: Work,
+    judgment: Judgment,
+    transactions: Sequence[Transaction],
+    scores: tuple[int, ...],
+    outcomes: bytes,
+    free: _FreeFields,
+    certificate: vote.Certificate | None,
+) -> tuple[Header, Delta]:
+    """The header that follows from an executed block, and its delta."""
+    parent = view.header
+    history = view.history.append(merkle.hash_leaf(parent.hash))
+    history_root = history.root
+    work.close(history_root)
+    slots, rows = work.compute_rows(judgment.local, judgment.rows)
+    tree = view.compute_tree_update(slots, rows)
+    account_count = view.account_count + len(work.created)
+    header = Header(
+        epoch=free.epoch,
+        view=free.view,
+        height=parent.height + 1,
+        parent_view=parent.view,
+        parent_hash=parent.hash,
+        proposer=free.proposer,
+        timestamp_ms=free.timestamp_ms,
+        transaction_count=len(transactions),
+        transactions_root=blk.compute_transactions_root(transactions, scores, outcomes),
+        state_root=compute_state_root(
+            account_count, tree.root, work.records.root, history.size, history_root
+        ),
+        history_root=history_root,
+        modules_digest=rules.modules_digest,
+        validators_digest=rules.validators.digest,
+        certificate_digest=blk.compute_certificate_digest(certificate),
+    )
+    return header, Delta(header, slots, rows, work.created, account_count, tree, work.records, history)
+
+
+def _name_transaction(place: int, tx: Transaction, error: Rejected | NotYet) -> Rejected:
+    return Rejected(
+        f"transaction {place} (0x{tx.id.hex()}): {error.field}: {error.problem}",
+        field="block.transactions",
+        code=error.code,
+    )
+
+
+def _check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> None:
+    """All that can be said before executing."""
+    header, parent, parameters = block.header, view.header, rules.parameters
+    if header.parent_hash != parent.hash:
+        raise Rejected(
+            f"is 0x{header.parent_hash.hex()}, not block {parent.height} (0x{parent.hash.hex()})",
+            field="header.parent_hash",
+            code="parent",
+        )
+    for name, told, expected in (
+        ("parent_view", header.parent_view, parent.view),
+        ("height", header.height, parent.height + 1),
+        ("transaction_count", header.transaction_count, len(block.transactions)),
+        ("scores", len(block.scores), len(block.transactions)),
+        ("outcomes", len(block.outcomes), len(block.transactions)),
+    ):
+        if told != expected:
+            raise Rejected(f"is {told}, must be {expected}", field=f"header.{name}", code=name)
+    if header.view <= parent.view or header.epoch < parent.epoch:
+        raise Rejected(
+            f"epoch {header.epoch} view {header.view} is not after epoch {parent.epoch} view {parent.view}",
+            field="header.view",
+            code="view",
+        )
+    if rules.validators.get_index(header.proposer) is None:
+        raise Rejected("is not a validator", field="header.proposer", code="proposer")
+    for name, digest, expected_digest in (
+        ("modules_digest", header.modules_digest, rules.modules_digest),
+        ("validators_digest", header.validators_digest, rules.validators.digest),
+    ):
+        if digest != expected_digest:
+            raise Rejected(
+                f"is 0x{digest.hex()}, the parent's state names 0x{expected_digest.hex()}",
+                field=f"header.{name}",
+                code=name,
+            )
+    _check_certificate_binding(parent, block.parent_certificate)
+    if len(block.transactions) > parameters.block_transactions_max:
+        raise Rejected(
+            f"{len(block.transactions)}, at most {parameters.block_transactions_max} allowed",
+            field="block.transactions",
+            code="size",
+        )
+    size = sum(len(tx.raw) for tx in block.transactions)
+    if size > parameters.block_bytes_max:
+        raise Rejected(
+            f"{size} bytes, at most {parameters.block_bytes_max} allowed",
+            field="block.transactions",
+            code="size",
+        )
+    _check_time(block, parent, parameters, now_ms)
+
+
+def _check_certificate_binding(parent: Header, certificate: vote.Certificate | None) -> None:
+    """The carried certificate is about the parent; its signatures are the caller's to check."""
+    field = "block.certificate"
+    if parent.height == 0:
+        if certificate is not None:
+            raise Rejected("block 0 has none", field=field, mend="leave it out", code="certificate")
+        return
+    if certificate is None:
+        raise Rejected("is missing", field=field, mend="carry the parent's", code="certificate")
+    subject = certificate.subject
+    if subject.kind == vote.NULLIFY or (subject.epoch, subject.view, subject.block_hash) != (
+        parent.epoch,
+        parent.view,
+        parent.hash,
+    ):
+        raise Rejected("is not about the parent", field=field, code="certificate")
+
+
+def _check_time(block: Block, parent: Header, parameters: Parameters, now_ms: int | None) -> None:
+    timestamp_ms, field = block.header.timestamp_ms, "header.timestamp_ms"
+    if parameters.clock == CLOCK_WORKLOAD:
+        expected = max(parent.timestamp_ms, *(tx.timestamp_ms for tx in block.transactions), 0)
+        if timestamp_ms != expected:
+            raise Rejected(
+                f"{timestamp_ms}, the latest of parent and transactions is {expected}",
+                field=field,
+                code="timestamp",
+            )
+        if timestamp_ms - parent.timestamp_ms > parameters.clock_jump_ms_max:
+            raise Rejected(
+                f"{timestamp_ms - parent.timestamp_ms} ms after the parent, "
+                f"at most {parameters.clock_jump_ms_max} allowed",
+                field=field,
+                code="timestamp",
+            )
+        return
+    if timestamp_ms < parent.timestamp_ms:
+        raise Rejected(
+            f"{timestamp_ms} is before the parent's {parent.timestamp_ms}", field=field, code="timestamp"
+        )
+    if now_ms is not None and timestamp_ms > now_ms + parameters.clock_drift_ms_max:
+        raise NotYet(f"{timestamp_ms} is ahead of the local clock {now_ms}", field=field, code="timestamp")
+
+
+def _check_verdicts(block: Block, scores: tuple[int, ...], outcomes: bytes) -> None:
+    for place, (told, recomputed) in enumerate(zip(block.scores, scores, strict=True)):
+        if told != recomputed:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"the block says {told}, recomputed {recomputed}",
+                field="block.scores",
+                code="score",
+            )
+    for place, (told, recomputed) in enumerate(zip(block.outcomes, outcomes, strict=True)):
+        if told != recomputed:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"the block says {told}, recomputed {recomputed}",
+                field="block.outcomes",
+                code="outcome",
+            )
+        if told == scoring.REFUSE:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"refused with score {scores[place]}, such a block is invalid",
+                field="block.outcomes",
+                code="refused",
+            )

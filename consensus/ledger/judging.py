@@ -1,0 +1,175 @@
+"""Judging: what the chain's modules say about a block, and what they write.
+
+A module sees the rows of the accounts that its columns name, nothing else; the ledger checks what it
+answers (types, shapes, ranges). With several modules the worst outcome and the highest score count.
+
+A module fails on a transaction when it raises or breaks its contract. That transaction is refused, with
+the highest score, the same way on every node: the shortest failing beginning of the block is searched
+by halving and its last transaction taken out, FAILURES_MAX times; then all that follow are refused.
+Transfers come before reports in that order. Failing on an empty block is a Fault.
+
+Invariant: the same columns and rows give the same answer on every node; a failure here is never local
+(running out of memory is, and is a Fault).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consensus.errors import Fault, Rejected
+from consensus.ledger import scoring
+from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, ValidationModule
+from consensus.ledger.state import Rows
+
+_Columns = TypeVar("_Columns", TransferColumns, ReportColumns)
+
+FAILURES_MAX: Final = 4  # each costs up to fourteen evaluations of the block
+
+_Answer = tuple[scoring.Verdicts, Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A module's place in the chain: its thresholds, and where its bytes lie in the module rows."""
+
+    module: ValidationModule
+    thresholds: Thresholds
+    place: slice
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """score: int64[n], outcome: uint8[n] of the transfers. local: int64[j], the accounts that the columns
+    named; rows: uint8[j, module row bytes], what the modules made of them. failed_reports: indices."""
+
+    score: NDArray[np.int64]
+    outcome: NDArray[np.uint8]
+    local: NDArray[np.int64]
+    rows: Rows
+    failed_reports: tuple[int, ...]
+
+
+class _Failure(Exception):
+    """A module failed on these columns."""
+
+
+def judge(
+    seats: Sequence[Seat], transfers: TransferColumns, reports: ReportColumns, rows: Rows, *, is_strict: bool
+) -> Judgment:
+    """All modules on one block. `rows`: uint8[k, module row bytes] of the accounts by local index.
+
+    Strict (a block to check): a failing module raises Rejected, as what it fails on is refused.
+    """
+    named = np.concatenate([transfers.sender, transfers.receiver, reports.sender, reports.receiver])
+    local, inverse = np.unique(named, return_inverse=True)
+    count, report_count = len(transfers), len(reports)
+    places = np.split(inverse.astype(np.int64), [count, 2 * count, 2 * count + report_count])
+    transfers = TransferColumns(places[0], places[1], transfers.amount, transfers.timestamp_ms)
+    reports = ReportColumns(places[2], places[3], reports.amount, reports.timestamp_ms, reports.score)
+    score = np.zeros(count, dtype=np.int64)
+    outcome = np.zeros(count, dtype=np.uint8)
+    old_rows = rows[local]
+    new_rows = old_rows.copy()
+    failed_reports: set[int] = set()
+    for seat in seats:
+        view_rows = np.ascontiguousarray(old_rows[:, seat.place])
+        view_rows.flags.writeable = False
+        view = ModuleView(view_rows, seat.thresholds)
+        try:
+            verdicts, written = _evaluate(seat.module, transfers, reports, view)
+        except _Failure as failure:
+            if is_strict:
+                raise Rejected(
+                    f'module "{seat.module.name}" fails on its transactions ({failure})',
+                    field="block.transactions",
+                    code="refused",
+                ) from None
+            verdicts, written, failed = _evaluate_surviving(seat.module, transfers, reports, view)
+            failed_reports |= failed
+        np.maximum(score, verdicts.score, out=score)
+        np.maximum(outcome, verdicts.outcome, out=outcome)
+        new_rows[:, seat.place] = written
+    return Judgment(score, outcome, local, new_rows, tuple(sorted(failed_reports)))
+
+
+def _evaluate(
+    module: ValidationModule, transfers: TransferColumns, reports: ReportColumns, view: ModuleView
+) -> _Answer:
+    try:
+        with np.errstate(all="ignore"):  # not as the process is set: the same on every node
+            answer = module.evaluate(transfers, reports, view)
+        verdicts, rows = answer
+        score, outcome = verdicts.score, verdicts.outcome
+    except MemoryError as error:
+        raise Fault(f'out of memory in module "{module.name}"', field="modules") from error
+    except Exception as error:
+        raise _Failure(f"{type(error).__name__}: {error}") from error
+    count = len(transfers)
+    for name, value, dtype, shape in (
+        ("score", score, np.int64, (count,)),
+        ("outcome", outcome, np.uint8, (count,)),
+        ("rows", rows, np.uint8, view.rows.shape),
+    ):
+        if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape != shape:
+            raise _Failure(f"{name} is not {np.dtype(dtype).name}{list(shape)}")
+    if count and not (score.min() >= 0 and score.max() <= scoring.SCORE_MAX):
+        raise _Failure(f"a score is outside 0..{scoring.SCORE_MAX}")
+    if count and outcome.max() > scoring.REFUSE:
+        raise _Failure("an outcome is unknown")
+    return verdicts, rows
+
+
+def _evaluate_surviving(
+    module: ValidationModule, transfers: TransferColumns, reports: ReportColumns, view: ModuleView
+) -> tuple[scoring.Verdicts, Rows, set[int]]:
+    """The answer with all that the module fails on refused, and the indices of the failed reports."""
+    count = len(transfers)
+    places = np.arange(count + len(reports))
+    is_kept = np.ones(len(places), dtype=bool)
+
+    def attempt(wanted: NDArray[np.bool_]) -> _Answer | None:
+        try:
+            return _evaluate(module, _take(transfers, wanted[:count]), _take(reports, wanted[count:]), view)
+        except _Failure:
+            return None
+
+    start = 0
+    answer: _Answer | None = None
+    for _ in range(FAILURES_MAX):
+        passing, failing = start, len(places)
+        while failing - passing > 1:
+            middle = (passing + failing) // 2
+            if attempt(is_kept & (places < middle)) is None:
+                failing = middle
+            else:
+                passing = middle
+        is_kept[failing - 1 : failing] = False
+        start = failing
+        answer = attempt(is_kept)
+        if answer is not None:
+            break
+    for refused_from in (start, 0):
+        if answer is None:
+            is_kept[refused_from:] = False
+            answer = attempt(is_kept)
+    if answer is None:
+        raise Fault(
+            f'module "{module.name}" fails on an empty block', field="modules", mend="install a fixed one"
+        )
+    verdicts, rows = answer
+    score = np.full(count, scoring.SCORE_MAX, dtype=np.int64)
+    outcome = np.full(count, scoring.REFUSE, dtype=np.uint8)
+    score[is_kept[:count]] = verdicts.score
+    outcome[is_kept[:count]] = verdicts.outcome
+    failed = np.flatnonzero(~is_kept[count:]).tolist()
+    return scoring.Verdicts(score, outcome), rows, set(failed)
+
+
+def _take(columns: _Columns, wanted: NDArray[np.bool_]) -> _Columns:
+    """The rows of `columns` that are wanted."""
+    return type(columns)(*(getattr(columns, name)[wanted] for name in columns.__slots__))

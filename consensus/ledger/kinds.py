@@ -1,0 +1,25 @@
+"""The kinds of transaction that this ledger knows: one tuple. A new kind is added here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consensus.errors import Rejected
+from consensus.ledger.kind import Kind
+from consensus.ledger.report import REPORT
+from consensus.ledger.transfer import TRANSFER
+
+KINDS: Final[tuple[Kind, ...]] = (TRANSFER, REPORT)
+
+KIND_BY_NUMBER: Final[dict[int, Kind]] = {kind.number: kind for kind in KINDS}
+
+
+def get_kind(number: int) -> Kind:
+    """The kind with this number; raises Rejected when there is none."""
+    kind = KIND_BY_NUMBER.get(number)
+    if kind is None:
+        known = ", ".join(f"{kind.number} ({kind.name})" for kind in KINDS)
+        raise Rejected(
+            f"{number} is not a kind of transaction", field="kind", mend=f"use {known}", code="kind"
+        )
+    return kind

@@ -1,0 +1,152 @@
+"""Records: the part of the state that is no account row, as an immutable authenticated map.
+
+A radix tree of sixteen children over the keys' hex digits. Keys are not hashed, so that a
+namespace can be walked in order and what expires is found at its front. A node with one child does
+not exist, so one content has one shape and one root.
+
+Invariant: an instance never changes; `put` and `remove` copy the path and share the rest, so that the
+records of unfinal blocks cost only what they changed. Within a namespace (the key's first byte) all
+keys have one length: no key is another's beginning.
+Source: Morrison, PATRICIA (1968); path copying as in Driscoll et al. (1989).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+from consensus.errors import Fault
+
+EMPTY_ROOT: Final = bytes(32)
+KEY_BYTES_MAX: Final = 64  # a namespace, a day and a hash take 37
+VALUE_BYTES_MAX: Final = 65_535
+
+# Namespaces: one byte, then a key of the length that the namespace fixes.
+NAMESPACE_PARAMETER: Final = b"\x00"  # one byte, see PARAMETER_*: what the chain's own rules read
+NAMESPACE_REPORTER: Final = b"\x01"  # an address: may report fraud
+NAMESPACE_ANCHOR: Final = b"\x02"  # a height (8 bytes): the history root in that block's header
+PARAMETER_GENESIS: Final = b"\x00"  # the genesis digest
+PARAMETER_SUPPLY: Final = b"\x01"  # all money, 8 bytes, big-endian
+PARAMETER_MODULES: Final = b"\x02"  # canonical list of the active modules
+
+
+def get_kind_namespace(kind: int) -> bytes:
+    """The namespace of a kind of transaction: no other kind writes there."""
+    return bytes((0x80 | kind,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    path: str  # the whole key, as hex digits
+    value: bytes
+    hash: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        key = bytes.fromhex(self.path)
+        object.__setattr__(self, "hash", sha256(b"\x00" + bytes((len(key),)) + key + self.value).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    path: str  # what all keys below begin with, as hex digits
+    children: tuple[_Node | None, ...]  # sixteen, by the digit after `path`
+    hash: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        nodes = b"".join(EMPTY_ROOT if child is None else child.hash for child in self.children)
+        head = b"\x01" + bytes((len(self.path),)) + self.path.encode()
+        object.__setattr__(self, "hash", sha256(head + nodes).digest())
+
+
+_Node = _Leaf | _Branch
+_NO_CHILDREN: Final[tuple[_Node | None, ...]] = (None,) * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The map from keys (1..64 bytes) to values (bytes). `root` is 32 bytes, zeros when empty."""
+
+    _node: _Node | None = None
+
+    @property
+    def root(self) -> bytes:
+        return EMPTY_ROOT if self._node is None else self._node.hash
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        path, node = key.hex(), self._node
+        while isinstance(node, _Branch):
+            at = len(node.path)
+            if len(path) <= at:
+                return None
+            node = node.children[int(path[at], 16)]
+        return node.value if node is not None and node.path == path else None
+
+    def put(self, key: bytes, value: bytes) -> Records:
+        """The map with `key` set. Raises Fault for a key that breaks its namespace's length."""
+        if not 0 < len(key) <= KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
+            raise Fault(f"a key of {len(key)} and a value of {len(value)} bytes", field="records")
+        return Records(_put(self._node, _Leaf(key.hex(), value)))
+
+    def remove(self, key: bytes) -> Records:
+        """The map without `key`; the same map when it has none."""
+        if self.get(key) is None:
+            return self
+        return Records(_remove(self._node, key.hex()))
+
+    def walk(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of every key that begins with `prefix`, in order of the keys."""
+        path = prefix.hex()
+        stack: list[_Node | None] = [self._node]
+        while stack:
+            node = stack.pop()
+            if node is None or not (node.path.startswith(path) or path.startswith(node.path)):
+                continue
+            if isinstance(node, _Branch):
+                stack.extend(reversed(node.children))
+            elif node.path.startswith(path):
+                yield bytes.fromhex(node.path), node.value
+
+
+def _put(node: _Node | None, leaf: _Leaf) -> _Node:
+    if node is None or node.path == leaf.path:
+        if isinstance(node, _Branch):
+            raise Fault("one key is the beginning of another", field="records")
+        return leaf
+    common = _count_common(node.path, leaf.path)
+    if common == len(leaf.path) or (common == len(node.path) and isinstance(node, _Leaf)):
+        raise Fault("one key is the beginning of another", field="records")
+    digit = int(leaf.path[common], 16)
+    if common == len(node.path):
+        assert isinstance(node, _Branch)
+        return _replace(node, digit, _put(node.children[digit], leaf))
+    children = list(_NO_CHILDREN)
+    children[digit] = leaf
+    children[int(node.path[common], 16)] = node
+    return _Branch(node.path[:common], tuple(children))
+
+
+def _remove(node: _Node | None, path: str) -> _Node | None:
+    # Called only for a path that is there.
+    if not isinstance(node, _Branch):
+        return None
+    digit = int(path[len(node.path)], 16)
+    child = _remove(node.children[digit], path)
+    if child is None:
+        left = [other for at, other in enumerate(node.children) if other is not None and at != digit]
+        if len(left) == 1:
+            return left[0]
+    return _replace(node, digit, child)
+
+
+def _replace(node: _Branch, digit: int, child: _Node | None) -> _Branch:
+    return _Branch(node.path, (*node.children[:digit], child, *node.children[digit + 1 :]))
+
+
+def _count_common(first: str, second: str) -> int:
+    for at, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return at
+    return min(len(first), len(second))

@@ -1,0 +1,293 @@
+"""Rules: one chain's genesis and modules, and every question that is asked of them.
+
+The door to the ledger. What a transaction must look like (`check_form`), whether it may enter a
+mempool (`check_admission`), what the modules say (`evaluate`, `explain`), and blocks (`build_block`,
+`check_block`, see execution.py). All of it is pure: views in, answers out.
+
+Invariant: a Rules holds exactly the modules that genesis names, by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from consensus import block as blk
+from consensus import codec, crypto, merkle, vote
+from consensus.block import Block, Header
+from consensus.errors import Fault, NotYet, Rejected
+from consensus.genesis import CLOCK_WORKLOAD, Genesis, Parameters
+from consensus.ledger import execution, judging, scoring
+from consensus.ledger import records as rec
+from consensus.ledger.execution import Built
+from consensus.ledger.judging import Seat
+from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
+from consensus.ledger.records import Records
+from consensus.ledger.scoring import Explanation, ModuleView, TransferColumns, ValidationModule, Verdicts
+from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
+from consensus.ledger.work import Work
+from consensus.merkle import CompactRange
+from consensus.transaction import Transaction, compute_signing_digest
+
+MODULES_TAG: Final = b"assay/modules/1"
+NO_PROPOSER: Final = bytes(crypto.KEY_BYTES)  # of block 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """genesis: the chain. modules: one per entry of genesis.modules, in that order.
+
+    row_bytes: the size of an account's row in the state, what its creation is charged for.
+    Raises Rejected when a module is not the one that genesis names.
+    """
+
+    genesis: Genesis
+    modules: tuple[ValidationModule, ...] = ()
+    seats: tuple[Seat, ...] = field(init=False, repr=False)
+    row_bytes: int = field(init=False)
+    modules_record: bytes = field(init=False, repr=False)
+    modules_digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        entries = self.genesis.modules
+        if len(self.modules) != len(entries):
+            raise Rejected(f"{len(self.modules)} are given, genesis names {len(entries)}", field="modules")
+        seats, start = [], 0
+        for module, entry in zip(self.modules, entries, strict=True):
+            if module.name != entry.name:
+                raise Rejected(f'is "{module.name}", genesis names "{entry.name}"', field="modules.name")
+            if module.digest != entry.digest:
+                raise Rejected(
+                    f'of "{entry.name}" is 0x{module.digest.hex()}, genesis names 0x{entry.digest.hex()}',
+                    field="modules.digest",
+                    mend="install the version that this chain runs",
+                )
+            codec.check_int(module.row_bytes, "modules.row_bytes", high=scoring.MODULE_ROW_BYTES_MAX)
+            seats.append(Seat(module, entry.thresholds, slice(start, start + module.row_bytes)))
+            start += module.row_bytes
+        record = codec.encode(
+            tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min) for m in entries)
+        )
+        put = object.__setattr__
+        put(self, "seats", tuple(seats))
+        put(self, "row_bytes", ROW_FIXED_BYTES + start)
+        put(self, "modules_record", record)
+        put(self, "modules_digest", compute_modules_digest(record))
+
+    @property
+    def chain_id(self) -> str:
+        return self.genesis.chain_id
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.genesis.parameters
+
+    @property
+    def validators(self) -> vote.ValidatorSet:
+        return self.genesis.validators
+
+    def create_genesis_state(self) -> State:
+        """The state of block 0: genesis accounts in their order, then those that validators' keys need."""
+        genesis = self.genesis
+        stakes = {crypto.compute_address(v.public_key): v.stake for v in self.validators.validators}
+        balances = dict(genesis.accounts)
+        addresses = [*balances, *(address for address in stakes if address not in balances)]
+        heads = b"".join(
+            encode_account(Account(address, balances.get(address, 0), 0, 0, stakes.get(address, 0)))
+            for address in addresses
+        )
+        rows = np.zeros((len(addresses), self.row_bytes), dtype=np.uint8)
+        rows[:, :ROW_FIXED_BYTES] = np.frombuffer(heads, dtype=np.uint8).reshape(-1, ROW_FIXED_BYTES)
+        supply = sum(balances.values()) + self.validators.total
+        parameters = {
+            rec.PARAMETER_GENESIS: genesis.digest,
+            rec.PARAMETER_SUPPLY: supply.to_bytes(8, "big"),
+            rec.PARAMETER_MODULES: self.modules_record,
+        }
+        records = Records()
+        for key, value in parameters.items():
+            records = records.put(rec.NAMESPACE_PARAMETER + key, value)
+        for reporter in genesis.reporters:
+            records = records.put(rec.NAMESPACE_REPORTER + reporter, b"\x01")
+        history = CompactRange()
+        records = records.put(rec.NAMESPACE_ANCHOR + bytes(8), history.root)
+        state = State(self.row_bytes)
+        root = state.fill(rows, records, history)
+        state.header = Header(
+            epoch=0,
+            view=blk.GENESIS_VIEW,
+            height=0,
+            parent_view=blk.GENESIS_VIEW,
+            parent_hash=genesis.digest,
+            proposer=NO_PROPOSER,
+            timestamp_ms=genesis.timestamp_ms,
+            transaction_count=0,
+            transactions_root=merkle.EMPTY_ROOT,
+            state_root=root,
+            history_root=history.root,
+            modules_digest=self.modules_digest,
+            validators_digest=self.validators.digest,
+            certificate_digest=blk.compute_certificate_digest(None),
+        )
+        return state
+
+    def check_form(self, tx: Transaction) -> None:
+        """Raises Rejected unless `tx` could be valid in some state. Cheap; the signature is not checked."""
+        kind = KIND_BY_NUMBER.get(tx.kind) or get_kind(tx.kind)
+        parameters = self.genesis.parameters
+        if tx.fee < parameters.fee_units_min:
+            raise Rejected(
+                f"{tx.fee} is below the minimum",
+                field="fee",
+                mend=f"use {parameters.fee_units_min}",
+                code="fee",
+            )
+        if tx.amount + tx.fee > codec.MONEY_MAX:
+            raise Rejected(
+                f"with the fee {tx.amount + tx.fee}, more than all money", field="amount", code="overflow"
+            )
+        if tx.expires_ms - tx.timestamp_ms > parameters.lifetime_ms_max:
+            raise Rejected(
+                f"is {tx.expires_ms - tx.timestamp_ms} ms after timestamp_ms",
+                field="expires_ms",
+                mend=f"use at most {parameters.lifetime_ms_max}",
+                code="expires",
+            )
+        kind.check_form(tx)
+
+    def check_signatures(self, transactions: Sequence[Transaction]) -> list[bool]:
+        """Whether each is signed by its sender for this chain. Slow (40 µs each): remember the answers."""
+        chain_id = self.chain_id
+        return crypto.verify_batch(
+            [(tx.public_key, compute_signing_digest(tx, chain_id), tx.signature) for tx in transactions]
+        )
+
+    def check_admission(self, tx: Transaction, view: View, now_ms: int) -> None:
+        """Raises Rejected or NotYet unless `tx` alone could be in a block right after `view`."""
+        error = self.find_inadmissible((tx,), view, now_ms)[0]
+        if error is not None:
+            raise error
+
+    def find_inadmissible(
+        self, transactions: Sequence[Transaction], view: View, now_ms: int
+    ) -> list[Rejected | NotYet | None]:
+        """For each transaction by itself: why it cannot be in the next block, or None.
+
+        `check_form` is included, signatures are not. One gather of accounts serves all.
+        """
+        answers: list[Rejected | NotYet | None] = [None] * len(transactions)
+        for place, tx in enumerate(transactions):
+            try:
+                self.check_form(tx)
+            except Rejected as error:
+                answers[place] = error
+        sound = [tx for tx, error in zip(transactions, answers, strict=True) if error is None]
+        if not sound:
+            return answers
+        parent_ms = view.header.timestamp_ms
+        work = Work(view, self.parameters, parent_ms, sound, sound[0].sender)
+        for place, tx in enumerate(transactions):
+            if answers[place] is not None:
+                continue
+            try:
+                if self.parameters.clock == CLOCK_WORKLOAD:
+                    work.timestamp_ms = max(parent_ms, tx.timestamp_ms)
+                    execution.check_jump(work.timestamp_ms, parent_ms, self.parameters)
+                else:
+                    work.timestamp_ms = max(parent_ms, now_ms)
+                work.check(tx)
+            except (Rejected, NotYet) as error:
+                answers[place] = error
+        return answers
+
+    def evaluate(self, view: View, transactions: Sequence[Transaction]) -> Verdicts:
+        """What the modules say of these transactions as the next block, in order; changes nothing.
+
+        Kinds that are not scored get 0 and ACCEPT. `check_form` came before; nothing else is checked.
+        """
+        score = np.zeros(len(transactions), dtype=np.int64)
+        outcome = np.zeros(len(transactions), dtype=np.uint8)
+        places = [place for place, tx in enumerate(transactions) if KIND_BY_NUMBER[tx.kind].is_scored]
+        if places and self.seats:
+            columns, rows = self._read_columns(view, [transactions[place] for place in places])
+            none = execution.build_report_columns(())
+            judgment = judging.judge(self.seats, columns, none, rows, is_strict=False)
+            score[places], outcome[places] = judgment.score, judgment.outcome
+        return Verdicts(score, outcome)
+
+    def explain(
+        self, view: View, transactions: Sequence[Transaction], index: int
+    ) -> tuple[tuple[str, Explanation], ...]:
+        """(module name, explanation) of every module for transactions[index] of a block after `view`.
+
+        Empty for a kind that is not scored. IndexError outside the block.
+        """
+        if not KIND_BY_NUMBER[transactions[index].kind].is_scored:
+            return ()
+        scored = [tx for tx in transactions if KIND_BY_NUMBER[tx.kind].is_scored]
+        place = sum(KIND_BY_NUMBER[tx.kind].is_scored for tx in transactions[:index])
+        columns, rows = self._read_columns(view, scored)
+        answers = []
+        for seat in self.seats:
+            seat_rows = np.ascontiguousarray(rows[:, seat.place])
+            seat_rows.flags.writeable = False
+            module_view = ModuleView(seat_rows, seat.thresholds)
+            answers.append((seat.module.name, seat.module.explain(columns, module_view, place)))
+        return tuple(answers)
+
+    def _read_columns(
+        self, view: View, transactions: Sequence[Transaction]
+    ) -> tuple[TransferColumns, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+        index: dict[bytes, int] = {}
+        for tx in transactions:
+            index.setdefault(tx.sender, len(index))
+            index.setdefault(tx.receiver, len(index))
+        slots = np.array(view.find_slots(tuple(index)), dtype=np.int64)
+        return (
+            execution.build_transfer_columns(transactions, index),
+            view.read_rows(slots)[:, ROW_FIXED_BYTES:],
+        )
+
+    def check_modules(self, view: View) -> None:
+        """Raises Fault unless the state names the modules that run here."""
+        if view.modules_record != self.modules_record:
+            raise Fault(
+                "the state names other validation modules than this node runs",
+                field="modules",
+                mend="install the chain's modules",
+            )
+
+    def build_block(
+        self,
+        view: View,
+        candidates: Sequence[Transaction],
+        *,
+        epoch: int,
+        view_number: int,
+        proposer_key: bytes,
+        now_ms: int,
+        certificate: vote.Certificate | None,
+    ) -> Built:
+        """A block after `view` of what fits among `candidates`, in their order; see execution.py."""
+        return execution.build_block(
+            self,
+            view,
+            candidates,
+            epoch=epoch,
+            view_number=view_number,
+            proposer_key=proposer_key,
+            now_ms=now_ms,
+            certificate=certificate,
+        )
+
+    def check_block(self, view: View, block: Block, now_ms: int | None) -> Delta:
+        """What `block` changes in its parent's `view`. Raises Rejected or NotYet; see execution.py."""
+        return execution.check_block(self, view, block, now_ms)
+
+
+def compute_modules_digest(modules_record: bytes) -> bytes:
+    """What a header commits to: the modules that judged its block, as its parent's state names them."""
+    return crypto.hash_bytes(MODULES_TAG + modules_record)

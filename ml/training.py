@@ -1,0 +1,337 @@
+"""Training: play a trace under five kinds of reporting, grow trees with LightGBM, export them to integers.
+
+Punctual labels are a trap: a model that saw only complete, punctual reports falls apart when they come
+late or not at all. So every row is trained on five times, as MIXTURE says, with features as the chain
+would have had them. What is learned from amounts (FeatureScale) uses only the training rows.
+
+Export: thresholds are floored (lossless on integer features), leaves scaled by 2^16 and rounded; it is
+proven on every training row that LightGBM and the integer forest leave each tree by the same leaf and
+that margins differ by no more than the leaves' rounding. Calibration and thresholds come from scores
+out of fold (each half of the senders scored by trees that saw the other half).
+Invariant: same trace, range, seed and library versions give the same artifact.
+Leaves out: any use on the vote path; floats end here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consensus.errors import Fault, Rejected
+from consensus.ledger.scoring import SCORE_MAX, Thresholds
+from ml.dataset import Trace
+from ml.features import BYTE_MAX, DAY_MS, FEATURE_NAMES, FEATURES, FeatureScale
+from ml.forest import LEAF, LEAF_SCALE_BITS, LEAVES_MAX, Forest, Tree
+from ml.metrics import compute_at_fpr, compute_average_precision, compute_roc_auc
+from ml.model import (
+    AMOUNT_EDGE_MAX,
+    KNOT_BITS,
+    KNOT_MAX,
+    KNOTS,
+    MARGIN_CLIP,
+    Calibration,
+    Model,
+    ModelCard,
+)
+from ml.playback import ON_TIME, Progress, ReportPlan, ignore_progress, play_features, schedule_reports
+
+TREES: Final = 64
+POSITIVES_MIN: Final = 20  # fewer frauds teach nothing that holds
+LARGE_PRECISION: Final = (9, 10)  # an amount explains a report if 9 of 10 such amounts are frauds
+LARGE_ROWS_MIN: Final = 10
+FLAG_FPR: Final = 0.005  # suggested thresholds: what share of clean transactions they may touch
+REFUSE_FPR: Final = 0.001
+
+# How labels may arrive, and the weight of each in training (tenths).
+LATE: Final = (7, 21)
+MIXTURE: Final[tuple[tuple[ReportPlan, int], ...]] = (
+    (ON_TIME, 10),
+    (ReportPlan(delay_days=LATE), 3),
+    (ReportPlan(share=0.7), 3),
+    (ReportPlan(delay_days=LATE, share=0.7), 3),
+    (ReportPlan(false=0.01), 3),
+)
+
+PARAMETERS: Final[dict[str, Any]] = {
+    "objective": "binary",
+    "num_leaves": LEAVES_MAX,
+    "learning_rate": 0.08,
+    "min_data_in_leaf": 100,
+    "lambda_l2": 10.0,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "max_bin": BYTE_MAX,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,  # fixed: sums of floats depend on it
+    "verbose": -1,
+}
+
+Bytes = NDArray[np.uint8]
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What is trained on: uint8[n, FEATURES], 0/1 labels, weights, and each row's sender."""
+
+    features: Bytes
+    fraud: Bytes
+    weight: NDArray[np.float64]
+    sender: Int64s
+
+
+def train_model(
+    trace: Trace,
+    day_start: int,
+    day_end: int,
+    seed: int,
+    data_sha256: tuple[bytes, ...],
+    progress: Progress = ignore_progress,
+) -> Model:
+    """A model trained on the rows of days [day_start, day_end); earlier rows warm the state up.
+
+    Raises Rejected if the trace has no labels, or too few rows or frauds in the range, or if LightGBM is
+    not installed; Fault if the exported forest is not equal to the trained one.
+    """
+    import_lightgbm()  # before the long work
+    if trace.fraud is None:
+        raise Rejected("has no labels", field="data", mend="add a column `label` or `fraud` of 0 and 1")
+    first, end = find_rows(trace, day_start, day_end)
+    fraud = trace.fraud[first:end]
+    positives = int(fraud.sum())
+    if positives < POSITIVES_MIN or positives == len(fraud):
+        raise Rejected(
+            f"{positives} of {len(fraud)} rows of days {day_start} to {day_end} are frauds",
+            field="data",
+            mend=f"choose days with at least {POSITIVES_MIN} frauds, and clean rows",
+        )
+    scale = learn_scale(trace.amount[first:end], fraud)
+    on_time, rows = _play_mixture(trace, first, end, scale, seed, progress)
+
+    booster = _grow(rows, seed, progress)
+    forest, leaf_places = export_forest(booster.dump_model())
+    check_equal(booster, forest, leaf_places, rows.features[on_time])
+
+    margins = _score_out_of_fold(rows, seed, progress)
+    calibration = fit_calibration(margins, rows.fraud, rows.weight)
+    scores = calibration.compute_scores(margins[on_time])
+    _, _, flag = compute_at_fpr(fraud, scores, FLAG_FPR)
+    _, _, refuse = compute_at_fpr(fraud, scores, REFUSE_FPR)
+    card = ModelCard(
+        data_sha256=data_sha256,
+        day_start=day_start,
+        day_end=day_end,
+        rows=len(fraud),
+        positives=positives,
+        seed=seed,
+        code_version=f"assay {_get_version('assay-node')}, lightgbm {_get_version('lightgbm')}",
+        metrics=_measure(fraud, scores),
+    )
+    return Model(forest, scale, calibration, Thresholds(flag, max(flag, refuse)), card)
+
+
+def find_rows(trace: Trace, day_start: int, day_end: int) -> tuple[int, int]:
+    """The rows [first, end) of days [day_start, day_end); raises Rejected if there are none."""
+    first, end = np.searchsorted(trace.time_ms, (day_start * DAY_MS, day_end * DAY_MS)).tolist()
+    if first == end:
+        last_day = int(trace.time_ms[-1]) // DAY_MS
+        raise Rejected(
+            f"no rows on days {day_start} to {day_end} (exclusive)",
+            field="days",
+            mend=f"the data holds days {int(trace.time_ms[0]) // DAY_MS} to {last_day}",
+        )
+    return first, end
+
+
+def learn_scale(amount: Int64s, fraud: Bytes) -> FeatureScale:
+    """Edges at quantiles of all amounts and of the frauds', and the amount that explains a report.
+
+    That is the least amount at and above which 9 of 10 rows, and at least 10, are frauds.
+    """
+    halves = ((amount, BYTE_MAX // 2 + 1), (amount[fraud == 1], BYTE_MAX // 2))
+    edges: set[int] = set()
+    for values, count in halves:
+        ordered = np.sort(values)
+        edges.update(ordered[np.arange(count) * (len(ordered) - 1) // (count - 1)].tolist())
+    order = np.argsort(amount, kind="stable")
+    frauds_from = np.cumsum(fraud[order][::-1], dtype=np.int64)[::-1]
+    rows_from = np.arange(len(amount), 0, -1)
+    part, whole = LARGE_PRECISION
+    usable = np.flatnonzero((frauds_from * whole >= rows_from * part) & (rows_from >= LARGE_ROWS_MIN))
+    large = int(amount[order][usable[0]]) if len(usable) else AMOUNT_EDGE_MAX
+    return FeatureScale(tuple(sorted(edges)), max(large, 1))
+
+
+def _play_mixture(
+    trace: Trace, first: int, end: int, scale: FeatureScale, seed: int, progress: Progress
+) -> tuple[slice, _Rows]:
+    """Every row once per kind of reporting; the slice holds those whose reports came on time."""
+    assert trace.fraud is not None
+    parts = []
+    for number, (plan, _) in enumerate(MIXTURE):
+
+        def report(what: str, done: int, total: int, number: int = number) -> None:
+            progress(what, number * total + done, len(MIXTURE) * total)
+
+        schedule = schedule_reports(trace, plan, seed + number)
+        parts.append(play_features(trace, schedule, scale, end, report)[first:])
+    n = end - first
+    return slice(0, n), _Rows(
+        features=np.concatenate(parts),
+        fraud=np.tile(trace.fraud[first:end], len(MIXTURE)),
+        weight=np.repeat([weight / 10 for _, weight in MIXTURE], n),
+        sender=np.tile(trace.sender[first:end], len(MIXTURE)),
+    )
+
+
+def import_lightgbm() -> Any:
+    """The lightgbm package; raises Rejected with the mend if it is not installed."""
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise Rejected(
+            f"training needs LightGBM ({error})", field="lightgbm", mend="pip install 'assay-node[train]'"
+        ) from None
+    return lightgbm
+
+
+def _grow(rows: _Rows, seed: int, progress: Progress) -> Any:
+    lightgbm = import_lightgbm()
+    data = lightgbm.Dataset(
+        rows.features,
+        rows.fraud.astype(np.float64),
+        weight=rows.weight,
+        feature_name=list(FEATURE_NAMES[: rows.features.shape[1]]),
+        params={"verbose": -1, "max_bin": BYTE_MAX},
+    )
+    callback: Callable[[Any], None] = lambda env: progress("trees", env.iteration + 1, TREES)  # noqa: E731
+    return lightgbm.train(
+        {**PARAMETERS, "seed": seed % 2**31}, data, num_boost_round=TREES, callbacks=[callback]
+    )
+
+
+def export_forest(dump: dict[str, Any]) -> tuple[Forest, list[list[int]]]:
+    """LightGBM's dumped model in integer form, and per tree the place of each of LightGBM's leaves."""
+    trees, places = [], []
+    for info in dump["tree_info"]:
+        feature: list[int] = []
+        threshold: list[int] = []
+        value: list[int] = []
+        leaves: list[int] = []
+
+        def walk(
+            node: dict[str, Any],
+            feature: list[int] = feature,
+            threshold: list[int] = threshold,
+            value: list[int] = value,
+            leaves: list[int] = leaves,
+        ) -> tuple[int, int]:
+            """Append the subtree in preorder; (sum of its leaves' values by rows, rows)."""
+            place = len(feature)
+            if "leaf_value" in node:
+                count = max(int(node.get("leaf_count", 1)), 1)
+                feature.append(LEAF)
+                threshold.append(0)
+                value.append(round(node["leaf_value"] * 2**LEAF_SCALE_BITS))
+                leaves.append(int(node.get("leaf_index", 0)))
+                return value[place] * count, count
+            if node["decision_type"] != "<=" or node["missing_type"] != "None":
+                raise Fault(f"LightGBM made a split of another kind: {node['decision_type']}")
+            feature.append(int(node["split_feature"]))
+            threshold.append(math.floor(node["threshold"]))
+            value.append(0)
+            left, right = walk(node["left_child"]), walk(node["right_child"])
+            total, count = left[0] + right[0], left[1] + right[1]
+            value[place] = total // count
+            return total, count
+
+        walk(info["tree_structure"])
+        trees.append(Tree(tuple(feature), tuple(threshold), tuple(value)))
+        places.append([leaves.index(number) for number in range(len(leaves))])
+    forest = Forest(int(dump["max_feature_idx"]) + 1, tuple(trees))
+    return Forest.from_fields(forest.to_fields()), places  # through every check that a decoded one passes
+
+
+def check_equal(booster: Any, forest: Forest, leaf_places: list[list[int]], features: Bytes) -> None:
+    """Raise Fault unless both forests take each row of `features` to the same leaf of each tree, with
+    margins apart by at most half a unit of 2^-16 a tree (the leaves' rounding)."""
+    expected = booster.predict(features, pred_leaf=True).reshape(len(features), -1)
+    leaves = forest.compute_leaves(features)
+    for number, places in enumerate(leaf_places):
+        differing = np.flatnonzero(np.array(places)[expected[:, number]] != leaves[:, number])
+        if len(differing):
+            raise Fault(f"tree {number}: the integer forest differs on row {differing[0]}")
+    margins = booster.predict(features, raw_score=True) * 2**LEAF_SCALE_BITS
+    apart = float(np.abs(margins - forest.compute_margins(features)).max(initial=0.0))
+    if apart > len(forest.trees) / 2 + 0.01:
+        raise Fault(f"margins of the integer forest are {apart} apart")
+
+
+def _score_out_of_fold(rows: _Rows, seed: int, progress: Progress) -> Int64s:
+    margins = np.zeros(len(rows.fraud), dtype=np.int64)
+    half = np.unique(rows.sender, return_inverse=True)[1] % 2
+    for fold in (0, 1):
+        seen, held = half != fold, half == fold
+        if rows.fraud[seen].sum() in (0, seen.sum()):
+            seen = np.ones(len(half), dtype=bool)  # too few senders to hold any out
+        part = _Rows(rows.features[seen], rows.fraud[seen], rows.weight[seen], rows.sender[seen])
+        forest, _ = export_forest(_grow(part, seed, progress).dump_model())
+        margins[held] = forest.compute_margins(rows.features[held])
+    return margins
+
+
+def fit_calibration(margins: Int64s, fraud: Bytes, weight: NDArray[np.float64]) -> Calibration:
+    """Platt's sigmoid (1999) through margins and labels, as integer knots: rising, so no new ties."""
+    x = margins / 2**LEAF_SCALE_BITS
+    slope, offset = 1.0, 0.0
+    for _ in range(25):  # Newton's steps; converges in about six
+        p = 1 / (1 + np.exp(-np.clip(slope * x + offset, -30, 30)))
+        curve = weight * np.maximum(p * (1 - p), 1e-12)
+        pull = weight * (fraud - p)
+        xx, x1, one = float((curve * x * x).sum()), float((curve * x).sum()), float(curve.sum())
+        det = xx * one - x1 * x1
+        if det <= 1e-9:
+            break  # all margins alike
+        gx, g1 = float((pull * x).sum()), float(pull.sum())
+        step = ((one * gx - x1 * g1) / det, (xx * g1 - x1 * gx) / det)
+        slope, offset = slope + step[0], offset + step[1]
+        if max(map(abs, step)) < 1e-9:
+            break
+    slope = min(max(slope, 0.25), 4.0)  # scores must rise with margins, and not by leaps
+    knots = []
+    for number in range(KNOTS):
+        margin = ((number << KNOT_BITS) - MARGIN_CLIP) / 2**LEAF_SCALE_BITS
+        knots.append(round(KNOT_MAX / (1 + math.exp(-min(max(slope * margin + offset, -30), 30)))))
+    return Calibration(tuple(knots))
+
+
+def _measure(fraud: Bytes, scores: Int64s) -> tuple[tuple[str, int], ...]:
+    flagged = compute_at_fpr(fraud, scores, FLAG_FPR)
+    refused = compute_at_fpr(fraud, scores, REFUSE_FPR)
+    figures = {
+        "average_precision": compute_average_precision(fraud, scores),
+        "roc_auc": compute_roc_auc(fraud, scores),
+        "flag_recall": flagged[0],
+        "flag_precision": flagged[1],
+        "refuse_recall": refused[0],
+        "refuse_precision": refused[1],
+    }
+    return tuple((name, round(value * SCORE_MAX)) for name, value in figures.items())
+
+
+def _get_version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+assert FEATURES <= BYTE_MAX

@@ -1,0 +1,144 @@
+"""Whether a transaction gets a place in this node's mempool, beyond being valid: policy, not consensus.
+
+A sender's transactions may run ahead of its account by a bounded gap, must all be paid for by what it
+has, and replace one another only for a higher fee; a full pool takes in only what pays more than
+what it evicts for it.
+
+Invariant: nothing here changes anything. Rejected and NotYet say what would help; NotYet is for what
+may find its place later with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consensus.codec import check_int
+from consensus.errors import NotYet, Rejected
+from consensus.ledger.state import HOT, View
+from consensus.transaction import Transaction
+from node.pending import Entry, Line, Pending, compute_fee_for, compute_price
+
+# A node's own rule at the door: a reason to refuse, or None. Consulted in order, after the signature.
+PolicyCheck = Callable[[Transaction, View], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MempoolPolicy:
+    """What this node takes in. Its own choice: nothing here makes anybody's block invalid."""
+
+    count_max: int = 100_000  # twenty full blocks
+    bytes_max: int = 64_000_000
+    sender_count_max: int = 4_096  # of one sender: nearly a full block
+    nonce_gap_max: int = 64  # above the highest nonce used or pending: what the ledger's window still reaches
+    replace_percent: int = 10  # by how much a replacement must raise the fee, so that it pays for its gossip
+    refusals_max: int = 16  # of one sender within the window; then it backs off
+    refusals_window_ms: int = 60_000
+    back_off_ms: int = 30_000
+    drops_kept: int = 1 << 15  # whole transactions: 25 MB when full
+    checks: tuple[PolicyCheck, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if name != "checks":
+                check_int(getattr(self, name), f"mempool.{name}", low=1)
+
+
+class Standing:
+    """A sender's account as one batch finds it; balance -1: there is none."""
+
+    __slots__ = ("balance", "nonce_offered", "nonce_used")
+
+    def __init__(self, balance: int, nonce_next: int) -> None:
+        self.balance = balance
+        self.nonce_used = nonce_next - 1  # the highest; -1 for none
+        self.nonce_offered = -1  # the highest of earlier candidates of the same batch
+
+
+def read_standings(transactions: Sequence[Transaction], view: View) -> dict[bytes, Standing]:
+    """All senders of a batch, their accounts read in one gather."""
+    senders = list({tx.sender: None for tx in transactions})
+    slots = view.find_slots(senders)
+    hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").tolist()
+    return {
+        sender: Standing(balance if slot >= 0 else -1, nonce_next)
+        for sender, slot, (balance, nonce_next, _, _) in zip(senders, slots, hot, strict=True)
+    }
+
+
+def check_place(
+    policy: MempoolPolicy, tx: Transaction, standing: Standing, line: Line | None
+) -> Entry | None:
+    """Whether the sender's line has a place for it; the entry that it would replace."""
+    if standing.balance < 0:
+        raise Rejected(
+            f"account 0x{tx.sender.hex()} does not exist",
+            field="sender",
+            mend="fund it first",
+            code="unfunded",
+        )
+    nonce_highest = max(standing.nonce_used, standing.nonce_offered, -1 if line is None else line.nonces[-1])
+    if tx.nonce > nonce_highest + policy.nonce_gap_max:
+        raise NotYet(
+            f"{tx.nonce} is more than {policy.nonce_gap_max} above {nonce_highest}, the highest used or pending",
+            field="nonce",
+            mend="send the ones between first",
+            code="nonce_gap",
+        )
+    replaced = None if line is None else line.by_nonce.get(tx.nonce)
+    cost, count = tx.amount + tx.fee, 0
+    if line is not None:
+        cost += line.cost
+        count = len(line)
+    if replaced is not None:
+        raised = replaced.tx.fee + max(1, -(-replaced.tx.fee * policy.replace_percent // 100))
+        fee_min = max(raised, compute_fee_for(replaced.price, len(tx.raw)))  # nor worth less per byte
+        if tx.fee < fee_min:
+            raise Rejected(
+                f"{tx.fee}, replacing the pending one of the same nonce costs {fee_min}",
+                field="fee",
+                mend=f"use {fee_min}, or another nonce",
+                code="replacement_fee",
+            )
+        cost -= replaced.cost
+    elif count >= policy.sender_count_max:
+        raise NotYet(
+            f"{count} transactions of this sender are pending, no more are taken",
+            field="sender",
+            mend="wait until some are final",
+            code="sender_full",
+        )
+    if cost > standing.balance:
+        raise Rejected(
+            f"with the sender's other pending transactions {cost}, it has {standing.balance}",
+            field="amount",
+            code="unfunded",
+        )
+    return replaced
+
+
+def plan_room(
+    policy: MempoolPolicy, pending: Pending, tx: Transaction, line: Line | None, replaced: Entry | None
+) -> list[Entry]:
+    """Whom to evict for it. Raises NotYet when the pool is full of better ones."""
+    bytes_over = pending.size_bytes + len(tx.raw) - policy.bytes_max
+    count_over = len(pending) + 1 - policy.count_max
+    if replaced is not None:
+        bytes_over -= replaced.size_bytes
+        count_over -= 1
+    if count_over <= 0 and bytes_over <= 0:
+        return []
+    price = compute_price(tx.fee, len(tx.raw))
+    if line is not None and line.nonces[0] < tx.nonce and replaced is None:
+        price = min(price, line.prices[0])  # it waits behind the sender's cheapest
+    victims = pending.plan_eviction(price, count_over, bytes_over, tx.sender)
+    if victims is None:
+        raise NotYet(
+            f"{len(pending)} transactions ({pending.size_bytes} bytes) are pending, all paying at least as much",
+            field="fee",
+            mend="raise it or try later",
+            code="pool_full",
+        )
+    return victims

@@ -1,0 +1,1 @@
+"""The HTTP API of a node: `server.ApiServer` serves what `door.NodeDoor` answers, and nothing else."""

@@ -1,0 +1,291 @@
+"""How the nouns look in JSON: Transaction, Header, Block, Certificate, Account, Verdict ...
+
+Byte strings are lower-case hex with 0x; integers stay below 2^53, which every JSON reader keeps exact
+(the one 64-bit set, the nonce window, is hex too). Field names are those of interfaces.md.
+Reading is `json_reading`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from consensus import vote
+from consensus.block import Header
+from consensus.ledger import report
+from consensus.ledger.scoring import OUTCOME_NAMES, Explanation
+from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction
+from node.api import door
+
+Json = dict[str, Any]
+
+KIND_NAMES: Final = {KIND_TRANSFER: "transfer", KIND_REPORT: "fraud_report"}
+KINDS_BY_NAME: Final = {name: kind for kind, name in KIND_NAMES.items()}
+
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+def write_json(value: Any) -> bytes:
+    """Compact JSON as UTF-8."""
+    return _dumps(value).encode()
+
+
+def to_hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def form_transaction(tx: Transaction) -> Json:
+    form: Json = {
+        "id": to_hex(tx.id),
+        "kind": KIND_NAMES.get(tx.kind, str(tx.kind)),
+        "sender": to_hex(tx.sender),
+        "receiver": to_hex(tx.receiver),
+        "amount": tx.amount,
+        "fee": tx.fee,
+        "nonce": tx.nonce,
+        "timestamp_ms": tx.timestamp_ms,
+        "expires_ms": tx.expires_ms,
+        "public_key": to_hex(tx.public_key),
+        "signature": to_hex(tx.signature),
+    }
+    if tx.payload:
+        form["payload"] = to_hex(tx.payload)
+    if tx.kind == KIND_REPORT:
+        form["reported"] = to_hex(report.decode_payload(tx.payload).reported.id)
+    return form
+
+
+def form_header(header: Header) -> Json:
+    return {
+        "epoch": header.epoch,
+        "view": header.view,
+        "height": header.height,
+        "parent_view": header.parent_view,
+        "parent_hash": to_hex(header.parent_hash),
+        "proposer": to_hex(header.proposer),
+        "timestamp_ms": header.timestamp_ms,
+        "transaction_count": header.transaction_count,
+        "transactions_root": to_hex(header.transactions_root),
+        "state_root": to_hex(header.state_root),
+        "history_root": to_hex(header.history_root),
+        "modules_digest": to_hex(header.modules_digest),
+        "validators_digest": to_hex(header.validators_digest),
+        "certificate_digest": to_hex(header.certificate_digest),
+    }
+
+
+def form_certificate(certificate: vote.Certificate | None) -> Json | None:
+    if certificate is None:
+        return None
+    subject = certificate.subject
+    return {
+        "kind": vote.KIND_NAMES[subject.kind],
+        "epoch": subject.epoch,
+        "view": subject.view,
+        "block_hash": to_hex(subject.block_hash),
+        "signatures": [
+            {"signer": signer, "signature": to_hex(signature)} for signer, signature in certificate.signatures
+        ],
+    }
+
+
+def form_finality(certificate: vote.Certificate | None, headers: Sequence[Header]) -> Json:
+    """The certificate, and the headers that lead to the block it names when that is a descendant."""
+    form: Json = {"certificate": form_certificate(certificate)}
+    if headers:
+        form["certificate_headers"] = [
+            {"hash": to_hex(header.hash), "header": form_header(header)} for header in headers
+        ]
+    return form
+
+
+def form_block(record: door.BlockRecord, *, transactions: bool = True) -> Json:
+    """hash, header, final, certificate, and unless left out the transactions with score and outcome."""
+    block = record.block
+    form: Json = {
+        "hash": to_hex(block.hash),
+        "header": form_header(block.header),
+        "final": record.is_final,
+    }
+    if transactions:
+        form["transactions"] = [
+            {**form_transaction(tx), "score": score, "outcome": OUTCOME_NAMES[outcome]}
+            for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True)
+        ]
+    form["parent_certificate"] = form_certificate(block.parent_certificate)
+    form.update(form_finality(record.certificate, record.headers))
+    return form
+
+
+def form_receipt(receipt: door.Receipt) -> Json:
+    return {
+        "id": None if receipt.id is None else "0x" + receipt.id.hex(),
+        "outcome": receipt.outcome,
+        "code": receipt.code or None,
+        "reason": receipt.reason or None,
+        "score": receipt.score,
+    }
+
+
+def form_record(record: door.TransactionRecord) -> Json:
+    return {
+        "id": to_hex(record.transaction.id),
+        "status": record.status,
+        "height": record.height,
+        "index": record.index,
+        "block_hash": None if record.block_hash is None else to_hex(record.block_hash),
+        "score": record.score,
+        "outcome": None if record.outcome is None else OUTCOME_NAMES[record.outcome],
+        "reasons": list(record.reasons),
+        "transaction": form_transaction(record.transaction),
+    }
+
+
+def form_explanation(explanation: Explanation) -> Json:
+    """base + the sum of the contributions = margin, exactly."""
+    return {
+        "score": explanation.score,
+        "outcome": OUTCOME_NAMES[explanation.outcome],
+        "base": explanation.base,
+        "margin": explanation.margin,
+        "contributions": [
+            {"feature": c.feature, "value": c.value, "contribution": c.contribution, "words": c.words}
+            for c in explanation.contributions
+        ],
+    }
+
+
+def form_verdict(record: door.VerdictRecord) -> Json:
+    return {
+        "id": to_hex(record.transaction.id),
+        "score": record.score,
+        "outcome": OUTCOME_NAMES[record.outcome],
+        "height": record.height,
+        "modules": [
+            {"name": verdict.module, **form_explanation(verdict.explanation)} for verdict in record.modules
+        ],
+    }
+
+
+def form_account(record: door.AccountRecord) -> Json:
+    return {
+        "address": to_hex(record.address),
+        "balance": record.balance,
+        "nonce": record.nonce,
+        "nonce_window": f"0x{record.nonce_window:016x}",
+        "stake": record.stake,
+        "height": record.height,
+        "modules": [
+            {"name": module.module, "row": to_hex(module.row), "values": dict(module.values)}
+            for module in record.modules
+        ],
+    }
+
+
+def form_transaction_proof(proof: door.TransactionProof) -> Json:
+    return {
+        "block_hash": to_hex(proof.header.hash),
+        "header": form_header(proof.header),
+        "index": proof.index,
+        "tree_size": proof.tree_size,
+        "siblings": [to_hex(sibling) for sibling in proof.siblings],
+        "anchor_height": proof.anchor_height,
+        "history_proof": [to_hex(node) for node in proof.history_proof],
+        **form_finality(proof.certificate, proof.headers),
+    }
+
+
+def form_account_proof(proof: door.AccountProof) -> Json:
+    return {
+        "block_hash": to_hex(proof.header.hash),
+        "header": form_header(proof.header),
+        "state_proof": to_hex(proof.proof),
+        **form_finality(proof.certificate, proof.headers),
+    }
+
+
+def form_model(model: door.ModelRecord) -> Json:
+    return {
+        "name": model.name,
+        "digest": to_hex(model.digest),
+        "flag_score_min": model.flag_score_min,
+        "refuse_score_min": model.refuse_score_min,
+    }
+
+
+def form_status(status: door.StatusRecord) -> Json:
+    final = status.finalized
+    return {
+        "chain_id": status.chain_id,
+        "genesis_hash": to_hex(status.genesis_hash),
+        "node": {
+            "name": status.node_name,
+            "address": to_hex(status.node_address),
+            "version": status.version,
+        },
+        "head": {"height": status.head.height, "hash": to_hex(status.head.hash)},
+        "finalized": {
+            "height": final.height,
+            "hash": to_hex(final.hash),
+            "state_root": to_hex(final.state_root),
+            "timestamp_ms": final.timestamp_ms,
+        },
+        "clock_ms": status.clock_ms,
+        "view": status.view,
+        "epoch": status.epoch,
+        "peers": status.peers,
+        "syncing": status.syncing,
+        "mempool": {"transactions": status.mempool_transactions, "bytes": status.mempool_bytes},
+        "model": None if status.model is None else form_model(status.model),
+        "parameters": asdict(status.parameters),
+    }
+
+
+def form_validators(record: door.ValidatorsRecord) -> Json:
+    return {
+        "epoch": record.epoch,
+        "total_stake": record.total_stake,
+        "quorum": record.quorum,
+        "validators": [
+            {
+                "index": validator.index,
+                "public_key": to_hex(validator.public_key),
+                "address": to_hex(validator.address),
+                "stake": validator.stake,
+                "self": validator.is_self,
+            }
+            for validator in record.validators
+        ],
+    }
+
+
+def form_peer(peer: door.PeerRecord) -> Json:
+    return {
+        "name": peer.name,
+        "node_key": to_hex(peer.node_key),
+        "endpoint": peer.endpoint,
+        "direction": peer.direction,
+        "connected": peer.is_connected,
+        "height": peer.height,
+    }
+
+
+def form_mempool(page: door.MempoolPage) -> Json:
+    return {
+        "transactions": page.transactions,
+        "bytes": page.bytes_total,
+        "entries": [{**form_transaction(entry.transaction), "score": entry.score} for entry in page.entries],
+    }
+
+
+def form_refusal(record: door.RefusalRecord) -> Json:
+    return {
+        "id": to_hex(record.transaction_id),
+        "code": record.code,
+        "reason": record.reason,
+        "score": record.score,
+        "height": record.height,
+        "clock_ms": record.clock_ms,
+    }

@@ -1,0 +1,55 @@
+"""`assay tx`: where one transaction stands, its score, and on request the proof."""
+
+from __future__ import annotations
+
+import argparse
+
+from node.endpoints import add_api_arguments
+
+HELP = "where one transaction stands: pending, final, refused or expired"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="TXID", help="the transaction's id (0x and 64 hex digits)")
+    parser.add_argument(
+        "--proof", action="store_true", help="also the Merkle proof and certificate (as JSON)"
+    )
+    add_api_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from consensus import crypto  # imports wait until the command is chosen
+    from node.api.json_reading import read_hex
+    from node.client import run_with_client
+    from node.display import describe_score, describe_time, print_fields, print_json
+    from node.endpoints import find_urls
+
+    read_hex(args.id, "TXID", crypto.HASH_BYTES)
+    path = f"/v1/transactions/{args.id}"
+    query = {"proof": "true"} if args.proof else {}
+    record = run_with_client(find_urls(args), lambda client: client.get_json(path, query, everywhere=True))
+    if args.json:
+        print_json(record)
+        return 0
+    tx = record["transaction"]
+    place = None if record["height"] is None else f"block {record['height']}, index {record['index']}"
+    print_fields(
+        [
+            ("transaction", record["id"]),
+            ("status", record["status"]),
+            ("place", place),
+            ("score", describe_score(record["score"], record["outcome"])),
+            *(("reason", reason) for reason in record["reasons"]),
+            ("kind", tx["kind"]),
+            ("sender", tx["sender"]),
+            ("receiver", tx["receiver"]),
+            ("amount", tx["amount"]),
+            ("fee", tx["fee"]),
+            ("nonce", tx["nonce"]),
+            ("time", describe_time(tx["timestamp_ms"])),
+            ("expires", describe_time(tx["expires_ms"])),
+        ]
+    )
+    if args.proof:
+        print_json(record["proof"])
+    return 0

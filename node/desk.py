@@ -1,0 +1,380 @@
+"""The desk: answers the HTTP API's questions from the node's rooms (implements `api.door.NodeDoor`).
+
+Invariant: reads only; what costs more than one bounded read of the disk (explaining a transaction of
+long ago re-executes its chain from the nearest checkpoint) runs in a thread, one at a time.
+Leaves out: HTTP, JSON and limits (`node/api/`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Literal
+
+from consensus import block as blocks
+from consensus import codec, crypto, merkle, vote
+from consensus.block import Block, Header
+from consensus.genesis import CLOCK_WORKLOAD
+from consensus.ledger.proofs import prove_account
+from consensus.ledger.scoring import REFUSE, Explanation
+from consensus.transaction import Transaction
+from node import receipts
+from node.api import door
+from node.api.door import (
+    AccountProof,
+    AccountRecord,
+    BlockRecord,
+    Event,
+    HistoryPage,
+    MempoolEntry,
+    MempoolPage,
+    ModelRecord,
+    ModuleProfile,
+    ModuleVerdict,
+    PeerRecord,
+    RefusalRecord,
+    StatusRecord,
+    TransactionProof,
+    TransactionRecord,
+    ValidatorRecord,
+    ValidatorsRecord,
+    VerdictRecord,
+)
+from node.receipts import Outcome
+
+if TYPE_CHECKING:
+    from node.full_node import FullNode
+
+VERSION: Final = version("assay-node")
+
+
+class Desk:
+    def __init__(self, node: FullNode) -> None:
+        self._node = node
+        self._history = merkle.HashTree(())  # hashes of final blocks, grown when first asked for
+        self._explaining = asyncio.Lock()
+
+    # --- the node -----------------------------------------------------------------------------------
+
+    def get_status(self) -> StatusRecord:
+        node = self._node
+        models = self.get_models()
+        return StatusRecord(
+            chain_id=node.rules.chain_id,
+            genesis_hash=node.genesis_header.hash,
+            node_name=node.settings.name,
+            node_address=node.address,
+            version=VERSION,
+            head=node.chain.get_head(),
+            finalized=node.chain.finalized,
+            clock_ms=self._get_clock_ms(),
+            view=node.engine.view,
+            epoch=node.chain.finalized.epoch,
+            peers=len(node.network.peers()),
+            syncing=node.catching_up.is_syncing,
+            mempool_transactions=len(node.mempool),
+            mempool_bytes=node.mempool.size_bytes,
+            parameters=node.rules.parameters,
+            model=models[0] if models else None,
+        )
+
+    def _get_clock_ms(self) -> int:
+        """What a transaction of now should carry: wall time, or the workload's."""
+        node = self._node
+        chain_ms = node.chain.finalized.timestamp_ms
+        return chain_ms if node.rules.parameters.clock == CLOCK_WORKLOAD else max(chain_ms, node.clock.now_ms())
+
+    def is_ready(self) -> bool:
+        node = self._node
+        return not node.failed.is_set() and not node.catching_up.is_syncing and not node.engine.is_halted
+
+    # --- transactions -------------------------------------------------------------------------------
+
+    async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
+        return [_answer(receipt) for receipt in await self._node.submit(raws)]
+
+    async def score(self, transaction: Transaction) -> VerdictRecord:
+        node = self._node
+        node.rules.check_form(transaction)
+        view = node.chain.final_view
+        verdicts = node.rules.evaluate(view, (transaction,))
+        return VerdictRecord(
+            transaction,
+            int(verdicts.score[0]),
+            int(verdicts.outcome[0]),
+            view.header.height,
+            _name(node.rules.explain(view, (transaction,), 0)),
+        )
+
+    def get_transaction(self, transaction_id: bytes) -> TransactionRecord | None:
+        node = self._node
+        place = node.store.find_transaction(transaction_id)
+        if place is not None:
+            block = node.store.get_block_at(place[0])
+            assert block is not None  # final blocks are stored
+            return _record_final(block, place[1])
+        pending = node.mempool.get(transaction_id)
+        if pending is not None:
+            score, outcome = node.mempool.get_verdict(transaction_id) or (None, None)
+            return TransactionRecord(pending, "pending", score=score, outcome=outcome)
+        return self._find_dropped(transaction_id)
+
+    def _find_dropped(self, transaction_id: bytes) -> TransactionRecord | None:
+        node = self._node
+        refusal = node.refusals.get(transaction_id)
+        if refusal is not None:
+            reasons = tuple(
+                contribution.words
+                for _, explanation in refusal.explanations
+                for contribution in explanation.contributions
+                if contribution.contribution > 0
+            )
+            return TransactionRecord(
+                refusal.transaction, "refused", score=refusal.score, outcome=REFUSE, reasons=reasons
+            )
+        drop = node.mempool.get_drop(transaction_id)
+        if drop is None or drop.transaction is None:
+            return None
+        return TransactionRecord(
+            drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
+        )
+
+    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
+        node = self._node
+        place = node.store.find_transaction(transaction_id)
+        if place is not None:
+            block = node.store.get_block_at(place[0])
+            assert block is not None  # final blocks are stored
+            async with self._explaining:
+                return await asyncio.to_thread(self._explain_final, block, place[1])
+        refusal = node.refusals.get(transaction_id)
+        if refusal is not None:
+            return VerdictRecord(
+                refusal.transaction, refusal.score, REFUSE, refusal.height, _name(refusal.explanations)
+            )
+        pending = node.mempool.get(transaction_id)
+        return None if pending is None else await self.score(pending)
+
+    def _explain_final(self, block: Block, index: int) -> VerdictRecord:
+        """On the state it was judged on: its parent's, rebuilt from the nearest earlier checkpoint."""
+        node = self._node
+        state = node.store.rebuild_state(block.header.height - 1)
+        explanations = node.rules.explain(state.view(), block.transactions, index)
+        return VerdictRecord(
+            block.transactions[index],
+            block.scores[index],
+            block.outcomes[index],
+            block.header.height - 1,
+            _name(explanations),
+        )
+
+    def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
+        drop = self._node.mempool.get_drop(transaction_id)
+        if drop is None or drop.code not in ("refused", "policy"):
+            return None
+        return RefusalRecord(drop.id, drop.code, drop.reason, drop.score, drop.height, drop.clock_ms)
+
+    def get_mempool(self, limit: int) -> MempoolPage:
+        mempool = self._node.mempool
+        entries = tuple(MempoolEntry(entry.tx, entry.score) for entry in mempool.get_page(limit))
+        return MempoolPage(len(mempool), mempool.size_bytes, entries)
+
+    # --- blocks -------------------------------------------------------------------------------------
+
+    def get_block(self, key: int | bytes | Literal["head", "finalized"]) -> BlockRecord | None:
+        node = self._node
+        if key == "finalized":
+            key = node.chain.finalized.height
+        if key == "head":
+            key = node.chain.get_head().hash
+        block: Block | None
+        if isinstance(key, int):
+            block = node.store.get_block_at(key) or self._find_above(key)
+        else:
+            block = node.chain.get_block(key) or node.store.get_block(key)
+        return None if block is None else self._record_block(block)
+
+    def get_raw_block(self, height: int) -> bytes | None:
+        """A final block's canonical bytes (`consensus.block.encode_block`)."""
+        return self._node.store.get_raw_block(height)
+
+    def get_blocks(self, first: int, limit: int) -> Iterator[BlockRecord]:
+        for height in range(first, first + limit):
+            record = self.get_block(height)
+            if record is None:
+                return
+            yield record
+
+    def _find_above(self, height: int) -> Block | None:
+        chain = self._node.chain
+        for entry in chain.get_branch(chain.get_head().hash):
+            if entry.block.header.height == height:
+                return entry.block
+        return None
+
+    def _record_block(self, block: Block) -> BlockRecord:
+        header = block.header
+        final = self._node.store.get_block_at(header.height)
+        is_final = final is not None and final.hash == block.hash
+        certificate, headers = self._get_proof(header.height) if is_final else (None, ())
+        return BlockRecord(block, is_final, certificate, headers)
+
+    def _get_proof(self, height: int) -> tuple[vote.Certificate | None, tuple[Header, ...]]:
+        """What makes a block final: a finalization, and the headers from its child to the certified one."""
+        store = self._node.store
+        found = store.get_certificate(height)
+        if found is None:
+            return None, ()
+        links = (store.get_header(above) for above in range(height + 1, found[1] + 1))
+        return found[0], tuple(header for header in links if header is not None)
+
+    # --- accounts -----------------------------------------------------------------------------------
+
+    def get_account(self, address: bytes) -> AccountRecord:
+        node = self._node
+        view = node.chain.final_view
+        height = view.header.height
+        account = view.get_account(address)
+        rows = view.get_module_rows(address)
+        if account is None or rows is None:
+            return AccountRecord(address, 0, 0, 0, 0, height)
+        profiles = tuple(
+            ModuleProfile(seat.module.name, bytes(rows[seat.place]), {}) for seat in node.rules.seats
+        )
+        return AccountRecord(
+            address,
+            account.balance,
+            account.nonce_next,
+            account.nonce_window,
+            account.stake,
+            height,
+            profiles,
+        )
+
+    def get_account_history(self, address: bytes, before: tuple[int, int] | None, limit: int) -> HistoryPage:
+        store = self._node.store
+        places = store.get_history(address, before, limit)
+        records = []
+        for height, index in places:
+            block = store.get_block_at(height)
+            assert block is not None  # final blocks are stored
+            records.append(_record_final(block, index))
+        return HistoryPage(tuple(records), places[-1] if len(places) == limit else None)
+
+    # --- proofs -------------------------------------------------------------------------------------
+
+    def prove_transaction(self, transaction_id: bytes) -> TransactionProof | None:
+        store = self._node.store
+        place = store.find_transaction(transaction_id)
+        if place is None:
+            return None
+        height, index = place
+        block = store.get_block_at(height)
+        assert block is not None  # final blocks are stored
+        leaves = [
+            blocks.compute_leaf(tx.id, score, outcome)
+            for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True)
+        ]
+        certificate, headers = self._get_proof(height)
+        anchor_height = self._node.chain.finalized.height
+        history = self._get_history_tree(anchor_height)
+        proof = history.prove_inclusion(height, anchor_height) if height < anchor_height else ()
+        return TransactionProof(
+            block.header,
+            index,
+            len(leaves),
+            merkle.prove_inclusion(leaves, index),
+            certificate,
+            headers,
+            anchor_height,
+            tuple(proof),
+        )
+
+    def _get_history_tree(self, size: int) -> merkle.HashTree:
+        """The tree over the hashes of final blocks 0 .. size - 1, which block `size` commits to."""
+        store = self._node.store
+        for height in range(len(self._history), size):
+            header = store.get_header(height)
+            assert header is not None  # final blocks are stored
+            self._history.append(merkle.hash_leaf(header.hash))
+        return self._history
+
+    def prove_account(self, address: bytes) -> AccountProof | None:
+        view = self._node.chain.final_view
+        if view.get_account(address) is None:
+            return None
+        proof = prove_account(view, address)
+        certificate, headers = self._get_proof(view.header.height)
+        return AccountProof(view.header, codec.encode(proof.as_tuple()), certificate, headers)
+
+    # --- lists --------------------------------------------------------------------------------------
+
+    def get_validators(self) -> ValidatorsRecord:
+        node = self._node
+        validators = node.rules.validators
+        return ValidatorsRecord(
+            node.chain.finalized.epoch,
+            validators.total,
+            validators.quorum,
+            tuple(
+                ValidatorRecord(
+                    index,
+                    validator.public_key,
+                    crypto.compute_address(validator.public_key),
+                    validator.stake,
+                    index == node.own_index,
+                )
+                for index, validator in enumerate(validators.validators)
+            ),
+        )
+
+    def get_peers(self) -> tuple[PeerRecord, ...]:
+        node = self._node
+        return tuple(
+            PeerRecord(
+                report.name,
+                report.node_key,
+                report.address,
+                "inbound" if report.is_inbound else "outbound",
+                report.is_connected,
+                node.catching_up.get_height(report.node_key),
+            )
+            for report in node.network.describe()
+        )
+
+    def get_models(self) -> tuple[ModelRecord, ...]:
+        return tuple(
+            ModelRecord(entry.name, entry.digest, entry.flag_score_min, entry.refuse_score_min)
+            for entry in self._node.rules.genesis.modules
+        )
+
+    def subscribe(self, last_event_id: int | None) -> AsyncIterator[Event]:
+        return self._node.events.subscribe(last_event_id)
+
+
+def _answer(receipt: receipts.Receipt) -> door.Receipt:
+    """A mempool's receipt as the API tells it; what was known before counts as accepted."""
+    match receipt.outcome:
+        case Outcome.ACCEPTED | Outcome.KNOWN:
+            return door.Receipt(receipt.id, "accepted", score=receipt.score)
+        case Outcome.REFUSED:
+            return door.Receipt(receipt.id, "refused", receipt.code, receipt.reason, receipt.score)
+        case Outcome.REJECTED:
+            return door.Receipt(receipt.id, "rejected", receipt.code, receipt.reason, receipt.score)
+
+
+def _record_final(block: Block, index: int) -> TransactionRecord:
+    return TransactionRecord(
+        block.transactions[index],
+        "final",
+        block.header.height,
+        index,
+        block.hash,
+        block.scores[index],
+        block.outcomes[index],
+    )
+
+
+def _name(explanations: tuple[tuple[str, Explanation], ...]) -> tuple[ModuleVerdict, ...]:
+    return tuple(ModuleVerdict(name, explanation) for name, explanation in explanations)

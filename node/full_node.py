@@ -1,0 +1,523 @@
+"""One node: its rooms, and what passes between them.
+
+    HTTP, gossip -> mempool -> proposer -> engine (runtime) -> judge -> finality -> store, mempool, events
+
+This file only connects: each room has one door, and the node is the engine's host (performs its effects)
+and the transport's handler (takes its frames). Invariant: everything from outside is decoded and checked
+before a room sees it; a Fault anywhere sets `failed`, and the process ends without another word.
+Leaves out: what the API answers (`desk.py`), signals and logs (`process.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from consensus import crypto, vote
+from consensus.bft import contract
+from consensus.bft.contract import BlockRef, Proposal, Received, SigningAllowed, WorkWaiting
+from consensus.bft.messages import check_message, decode_message, encode_message, make_block_reader
+from consensus.bft.restore import Record
+from consensus.bft.simplex import EngineConfig, SimplexEngine
+from consensus.block import Block, Header, decode_header
+from consensus.errors import Rejected
+from consensus.ledger.execution import Built
+from consensus.ledger.rules import Rules
+from consensus.transaction import Transaction
+from consensus.vote import Certificate
+from node import config, modules
+from node.api.event_ring import EventRing
+from node.api.server import ApiServer, ApiSettings
+from node.catch_up import CatchUp
+from node.chain import Chain
+from node.clock import Clock, SystemClock
+from node.desk import Desk
+from node.dialer import KnownPeer
+from node.finality import Finality
+from node.frames import (
+    Announce,
+    BlockBody,
+    BodyTransactions,
+    CompactProposal,
+    EngineMessage,
+    FinalBlocks,
+    Frame,
+    GetBlock,
+    GetBodyTransactions,
+    GetFinalBlocks,
+    GetTransactions,
+    Goodbye,
+    Hello,
+    Proof,
+    Status,
+    Transactions,
+    Welcome,
+)
+from node.gossip import Gossip
+from node.handshake import Identity
+from node.journal import Journal
+from node.judge import Judge
+from node.mempool import Mempool
+from node.metrics import NodeMetrics
+from node.observation import Observation
+from node.peers import PeerNetwork
+from node.proposer import Proposer
+from node.receipts import Outcome, Receipt
+from node.refusals import Refusals
+from node.runtime import Runtime
+from node.serving import Serving
+from node.signature_worker import SignatureWorker
+from node.store.store import Store
+from node.transport import Peer
+from node.verification import Verifier
+
+log = logging.getLogger("assay.node")
+
+EPOCH: Final = 0  # one for now: the validator set changes with a later protocol version
+TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
+RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
+SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
+
+
+class FullNode:
+    """Construct, `start`, wait for `failed` or for your own reasons, `close`."""
+
+    def __init__(
+        self,
+        home: Path,
+        settings: config.NodeConfig,
+        *,
+        random_bytes: Callable[[int], bytes],
+        rng: random.Random,
+        worker: SignatureWorker | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.failed = asyncio.Event()
+        self.fault: BaseException | None = None
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._rng = rng
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+        genesis = config.read_genesis(home)
+        self.rules = Rules(genesis, modules.load_modules(genesis, home))
+        self.node_key = config.read_key(home / "node.key")
+        validator_path = home / "validator.key"
+        validator_key = config.read_key(validator_path) if validator_path.exists() else None
+        validators = self.rules.validators
+        self.own_index = None if validator_key is None else validators.get_index(validator_key.public_key)
+        self.address = (validator_key or self.node_key).address
+        self.genesis_header = self.rules.create_genesis_state().header
+        self.read_block = make_block_reader(validators)
+        self.metrics = NodeMetrics()
+        self.store = Store.open(home, self.rules)
+        try:
+            recovered = self.store.recover()
+            self._state = recovered.state
+            self._unfinal = recovered.unfinal
+            self.chain = Chain(recovered.state)
+            self.journal, self._records, self.journal_status = Journal.open(
+                home / "journal", mark_path=home / "validator.voted", epoch=EPOCH
+            )
+            self.verifier = Verifier(self.rules.chain_id, worker)
+            self.mempool = Mempool(self.rules, self.clock)
+            self.refusals = Refusals()
+            self.events = EventRing(self.clock.now_ms() * 1_000)
+            identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
+            self.network = PeerNetwork(
+                identity,
+                self,
+                random_bytes=random_bytes,
+                rng=rng,
+                known_peers=[
+                    KnownPeer(peer.name, peer.url, bytes.fromhex(peer.node_key.removeprefix("0x")))
+                    for peer in settings.peers
+                ],
+                host=settings.p2p_host,
+                port=settings.p2p_port,
+            )
+            self._build_rooms(validator_key)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _build_rooms(self, validator_key: crypto.PrivateKey | None) -> None:
+        rules, chain, store, network = self.rules, self.chain, self.store, self.network
+        self.gossip = Gossip(
+            network,
+            asyncio.get_running_loop(),
+            has=self.mempool.is_known,
+            get_raws=lambda ids: [raw for raw in self.mempool.get_raws(ids) if raw is not None],
+            deliver=self._deliver,
+        )
+        self.judge_room = Judge(
+            rules,
+            chain,
+            store,
+            self.verifier,
+            self.mempool.get,
+            network,
+            self.clock,
+            self.read_block,
+            self._post,
+            self._on_valid,
+            self.on_fault,
+        )
+        self.finality = Finality(chain, store, self.judge_room, self._on_final)
+        self.catching_up = CatchUp(
+            rules, chain, store, self.finality, self.verifier, network, self._post, self.halt
+        )
+        self.serving = Serving(chain, store, network)
+        sign = None if validator_key is None or self.own_index is None else validator_key.sign
+        self.proposer = Proposer(
+            rules,
+            chain,
+            store,
+            self.mempool,
+            self.clock,
+            b"" if validator_key is None else validator_key.public_key,
+            EPOCH,
+            self.read_block,
+            self._post,
+            self._on_built,
+        )
+        header = self.genesis_header
+        engine_config = EngineConfig(
+            chain_id=rules.chain_id,
+            epoch=EPOCH,
+            validators=rules.validators,
+            own_index=self.own_index,
+            genesis=BlockRef(
+                header.hash, EPOCH, header.view, header.height, header.view, header.parent_hash, 0
+            ),
+            delta_ms=self.settings.delta_ms,
+            delta_ms_max=self.settings.delta_ms_max,
+            block_interval_ms=self.settings.block_interval_ms,
+            observe_until_view=self.journal_status.observe_until_view,
+        )
+        self.engine = SimplexEngine(engine_config, sign)
+        is_observing = self.own_index is not None and self.journal_status.observe_until_view is None
+        self._observation = (
+            Observation(rules.validators, self.own_index)
+            if is_observing and self.own_index is not None
+            else None
+        )
+        self.runtime = Runtime(self.engine, self.journal, self, self.on_fault)
+        self.desk = Desk(self)
+        self.api = ApiServer(
+            self.desk,
+            ApiSettings(host=self.settings.api_host, port=self.settings.api_port),
+            self.metrics,
+            self.clock.monotonic_ms,
+        )
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Open ports and begin; the API's base URL. Raises Rejected when a port is taken."""
+        await self.network.start()
+        await self.api.start()
+        self._is_open = True
+        for block in self._unfinal:
+            # Durable and once judged valid by us: judged again, so that the engine may build on them.
+            self.judge_room.fetch(block.hash)
+        self._unfinal = ()
+        self.runtime.start(self._list_records())
+        self._spawn(self._tick())
+        log.info(
+            "started",
+            extra={
+                "chain": self.rules.chain_id,
+                "height": self.chain.finalized.height,
+                "validator": self.own_index,
+                "signatures": crypto.BACKEND_NAME,
+            },
+        )
+        if self.journal_status.problem:
+            log.critical("only observing: not signing", extra={"reason": self.journal_status.problem})
+        return self.api.url
+
+    async def close(self) -> None:
+        """Stop in order; leaves a checkpoint, so that the next start re-executes little."""
+        self.runtime.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.judge_room.close()
+        self.gossip.close()
+        await self.api.stop()
+        await self.network.close()
+        await self.verifier.close()
+        self.journal.close()
+        if not self.failed.is_set():
+            self.store.write_checkpoint(self._state)
+        self.store.close()
+
+    def _list_records(self) -> list[Record]:
+        final = self.store.get_certificate(self.store.finalized_height)
+        records, self._records = self._records, ()
+        return [*records] if final is None else [*records, final[0]]
+
+    def _observe(self, certificate: Certificate) -> None:
+        """While observing only: learn from a finalization when signing is safe again."""
+        if self._observation is None:
+            return
+        self._observation.note(certificate)
+        above_view = self._observation.above_view
+        if above_view is not None:
+            self._observation = None
+            self.journal.allow_signing(above_view)
+            log.warning("signing again", extra={"above_view": above_view})
+            self._post(SigningAllowed(above_view))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.mempool.on_clock(self.clock.now_ms())
+            self._send_status()
+            self.catching_up.check()
+            self._update_metrics()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+        def end(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self.on_fault(error)
+
+        task.add_done_callback(end)
+
+    def on_fault(self, error: BaseException) -> None:
+        """Ours, and grave: stop before anything more is signed or served."""
+        if not self.failed.is_set():
+            self.fault = error
+            self.runtime.stop()
+            self.failed.set()
+
+    def _post(self, event: contract.Event) -> None:
+        self.runtime.post(event)
+
+    # --- transactions in ------------------------------------------------------------------------------
+
+    async def submit(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """Take in a client's transactions and spread what was accepted. One receipt each, in order."""
+        receipts: list[Receipt] = []
+        for start in range(0, len(raws), SUBMIT_BATCH_MAX):
+            part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
+            self.gossip.push(accepted)
+            receipts += part
+        return receipts
+
+    async def _deliver(self, raws: list[bytes], node_key: bytes) -> None:
+        receipts, accepted = await self._take_in(raws)
+        self.gossip.announce([tx.id for tx in accepted])
+        bad = [receipt for receipt in receipts if receipt.code in ("signature", "encoding", "size", "type")]
+        if bad:
+            # An honest node checks form and signature before it passes anything on.
+            self.network.penalise(node_key, 10 * len(bad), f"sent a transaction that {bad[0].reason}")
+
+    async def _take_in(self, raws: Sequence[bytes]) -> tuple[list[Receipt], list[Transaction]]:
+        view = self.chain.final_view
+        batch = self.mempool.prepare(raws, view, self.clock.now_ms())
+        signed = await self.verifier.verify_new(batch.candidates)
+        view = self.chain.final_view  # blocks may have become final meanwhile
+        receipts = self.mempool.admit(batch, signed, view, self.clock.now_ms())
+        by_id = {receipt.id: receipt for receipt in receipts}
+        accepted = []
+        for tx in batch.candidates:
+            receipt = by_id[tx.id]
+            if receipt.outcome is Outcome.ACCEPTED:
+                accepted.append(tx)
+            elif receipt.code == "refused":
+                self._note_refusal(tx, receipt.score or 0)
+        self.metrics.count_transactions("accepted", len(accepted))
+        if accepted and self.proposer.is_waiting:
+            self._post(WorkWaiting())
+        return receipts, accepted
+
+    def _note_refusal(self, tx: Transaction, score: int) -> None:
+        view = self.chain.final_view
+        self.refusals.add(tx, score, view.header.height, self.rules.explain(view, (tx,), 0))
+        self.metrics.count_transactions("refused")
+        self.events.publish(
+            "verdict",
+            {"id": "0x" + tx.id.hex(), "outcome": "refuse", "score": score, "sender": "0x" + tx.sender.hex()},
+        )
+
+    def _on_built(self, built: Built) -> None:
+        for tx, score in built.refused:
+            self._note_refusal(tx, score)
+        self.mempool.on_built(built)
+
+    # --- blocks ---------------------------------------------------------------------------------------
+
+    def _on_valid(self, block: Block) -> None:
+        header = block.header
+        self.events.publish("head", {"height": header.height, "hash": "0x" + header.hash.hex()})
+        self.finality.retry()
+
+    def _on_final(self, blocks: tuple[Block, ...]) -> None:
+        for block in blocks:
+            header = block.header
+            self.mempool.on_final(block, self.chain.final_view)
+            flagged = sum(1 for outcome in block.outcomes if outcome)
+            self.metrics.count_transactions("final", len(block.transactions))
+            self.metrics.count_transactions("flagged", flagged)
+            self.events.publish(
+                "finalized",
+                {
+                    "height": header.height,
+                    "hash": "0x" + header.hash.hex(),
+                    "state_root": "0x" + header.state_root.hex(),
+                    "timestamp_ms": header.timestamp_ms,
+                    "transactions": len(block.transactions),
+                    "flagged": flagged,
+                },
+            )
+            self.judge_room.on_chain_grown(header.hash)
+        self._send_status()
+        self.store.checkpoint_if_due(self._state)
+
+    def _send_status(self, node_key: bytes | None = None) -> None:
+        final = self.chain.finalized
+        status = Status(EPOCH, self.chain.get_head().height, final.height, final.view, final.hash)
+        if node_key is None:
+            self.network.broadcast(status)
+        else:
+            self.network.send(node_key, status)
+
+    def _update_metrics(self) -> None:
+        metrics = self.metrics
+        metrics.block_height.set(self.chain.get_head().height)
+        metrics.finalized_height.set(self.chain.finalized.height)
+        metrics.view.set(self.engine.view)
+        metrics.peers.set(len(self.network.peers()))
+        metrics.syncing.set(self.catching_up.is_syncing)
+        metrics.mempool_transactions.set(len(self.mempool))
+        metrics.mempool_bytes.set(self.mempool.size_bytes)
+
+    # --- the engine's host ------------------------------------------------------------------------------
+
+    def broadcast(self, message: contract.Message) -> None:
+        self.network.broadcast(self._pack(message))
+
+    def send(self, peer: bytes, message: contract.Message) -> None:
+        self.network.send(peer, self._pack(message))
+
+    def _pack(self, message: contract.Message) -> Frame:
+        raw = encode_message(message)
+        if isinstance(message, Proposal):
+            block = self.chain.get_block(message.block.hash) or self.store.get_block(message.block.hash)
+            if block is not None:
+                certificate = block.parent_certificate
+                return CompactProposal(
+                    raw,
+                    tuple(tx.id for tx in block.transactions),
+                    block.scores,
+                    block.outcomes,
+                    b"" if certificate is None else vote.encode_certificate(certificate),
+                )
+        return EngineMessage(raw)
+
+    def fetch_certificate(self, fetch: contract.FetchCertificate) -> None:
+        peers = self.network.peers()
+        if peers:
+            # Peers prove node keys, not voting keys: a hint by validator index names nobody here.
+            peer = self._rng.choice(peers)
+            self.network.send(peer.node_key, EngineMessage(encode_message(fetch.request)))
+
+    def fetch_block(self, fetch: contract.FetchBlock) -> None:
+        self.judge_room.fetch(fetch.block_hash)
+
+    def build(self, build: contract.Build) -> None:
+        self.proposer.build(build)
+
+    def judge(self, judge: contract.Judge) -> None:
+        self.judge_room.judge(judge.block.hash, decode_header(judge.payload))
+
+    def finalize(self, finalize: contract.Finalize) -> None:
+        self.finality.finalize(finalize.certificate)
+
+    def report_evidence(self, report: contract.ReportEvidence) -> None:
+        evidence = report.evidence
+        self.metrics.evidence.inc()
+        log.error(
+            "a validator contradicted itself",
+            extra={"signer": evidence.first.signer, "view": evidence.first.subject.view},
+        )
+        self.events.publish(
+            "evidence", {"signer": evidence.first.signer, "view": evidence.first.subject.view}
+        )
+
+    def halt(self, halt: contract.Halt) -> None:
+        reason = self.judge_room.invalid.get(halt.block_hash, "")
+        log.critical(
+            "signing stops: this node and a quorum disagree",
+            extra={"reason": halt.reason, "block": halt.block_hash.hex(), "difference": reason},
+        )
+
+    # --- the transport's handler --------------------------------------------------------------------
+
+    def on_connected(self, peer: Peer) -> None:
+        log.info("connected", extra={"peer": str(peer)})
+        self._send_status(peer.node_key)
+        # What was said before this connection stood is lost to this peer: without it a network that starts
+        # at once would wait for the retry timers of its first view.
+        for record in self.engine.list_records()[-RECORDS_TOLD_MAX:]:
+            self.send(peer.node_key, record)
+
+    def on_disconnected(self, peer: Peer) -> None:
+        log.info("disconnected", extra={"peer": str(peer)})
+        self.gossip.on_disconnected(peer)
+        self.catching_up.on_disconnected(peer)
+
+    async def on_frame(self, peer: Peer, frame: Frame) -> None:
+        """One frame of a peer. Raises Rejected when it is at fault."""
+        if not self._is_open:
+            return
+        match frame:
+            case EngineMessage(payload):
+                self._on_engine_message(peer, payload)
+            case CompactProposal(proposal):
+                self._on_engine_message(peer, proposal, frame)
+            case Transactions() | Announce() | GetTransactions():
+                await self.gossip.on_frame(peer, frame)
+            case Status():
+                self.catching_up.on_status(peer, frame)
+            case GetBlock():
+                self.serving.on_get_block(peer, frame)
+            case GetBodyTransactions():
+                self.serving.on_get_body_transactions(peer, frame)
+            case GetFinalBlocks():
+                self.serving.on_get_final_blocks(peer, frame)
+            case BlockBody():
+                self.judge_room.on_block_body(frame)
+            case BodyTransactions():
+                self.judge_room.on_body_transactions(frame)
+            case FinalBlocks():
+                await self.catching_up.on_final_blocks(peer, frame)
+            case Hello() | Proof() | Welcome() | Goodbye():
+                raise Rejected("came after the handshake", field=type(frame).__name__)
+            case _:
+                assert_never(frame)
+
+    def _on_engine_message(self, peer: Peer, raw: bytes, body: CompactProposal | None = None) -> None:
+        message = decode_message(raw, self.read_block)
+        if body is not None and not isinstance(message, Proposal):
+            raise Rejected("carries no proposal", field="compact_proposal")
+        if not self.engine.is_needed(message):
+            return  # known, old or far ahead: not worth a signature check
+        check_message(message, self.rules.validators, self.rules.chain_id, crypto.verify)
+        if isinstance(message, Certificate):
+            self._observe(message)
+        if body is not None and isinstance(message, Proposal):
+            header: Header = decode_header(message.payload)
+            self.judge_room.offer_body(header, body, peer.node_key)
+        self._post(Received(message, peer.node_key))

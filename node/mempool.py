@@ -1,0 +1,475 @@
+"""The mempool: what this node would put into a block, and its word on everything else it was offered.
+
+A plain object without a loop. Whoever drives it decodes and checks what is cheap (`prepare`), has
+the signatures checked, then lets it judge and take in (`admit`); the proposer asks (`select`) and tells
+what building threw out (`on_built`); every final block and the passing of time are told it too.
+
+Invariant: nothing is lost silently. What was accepted is pending until it is final or dropped with a
+reason (`get_drop`); a bad transaction never spoils its neighbours in a batch. All views are those of the
+last *final* block: what is pending is then never counted twice against a balance.
+Leaves out: gossip, signature checks (`node.verification`), the answers of HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from consensus import crypto
+from consensus.block import Block
+from consensus.errors import NotYet, Rejected
+from consensus.genesis import CLOCK_WORKLOAD
+from consensus.ledger import scoring
+from consensus.ledger.kinds import KIND_BY_NUMBER
+from consensus.ledger.state import View
+from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
+from node.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
+from node.clock import Clock
+from node.pending import Entry, Key, Pending
+from node.receipts import BackOff, Drop, DropLog, Outcome, Receipt
+
+if TYPE_CHECKING:
+    from consensus.ledger.execution import Built
+    from consensus.ledger.rules import Rules
+
+log = logging.getLogger("assay.mempool")
+
+MISFITS_MAX: Final = 64  # a walk for a block ends after so many that do not fit: the rest hardly will
+TRANSACTION_BYTES_TYPICAL: Final = 128  # no room for even a small one: the block is full
+JUDGE_ROUNDS_MAX: Final = 4  # each round settles at least the first refusal of every chain of accounts
+FINALS_KEPT: Final = 1 << 16  # ids of final transactions that a client may still send again; 10 MB
+RETRY_MS: Final = 1_000  # a block or two from now there is room again
+
+
+@dataclass(slots=True)
+class Batch:
+    """What `prepare` made of some raw transactions: `candidates`, whose signatures are to be checked next,
+    and receipts for those that go no further. Hand it to `admit` once, also without candidates."""
+
+    head: bytes  # hash of the block on whose state it was prepared
+    candidates: list[Transaction] = field(default_factory=list)
+    slots: list[Receipt | bytes] = field(default_factory=list)  # per raw its receipt, or its id in `answers`
+    answers: dict[bytes, Receipt] = field(default_factory=dict)
+    standings: dict[bytes, Standing] = field(default_factory=dict)  # by sender, on that state
+
+
+class Mempool:
+    """Pending transactions of one node. `clock` is asked for durations only."""
+
+    def __init__(self, rules: Rules, clock: Clock, policy: MempoolPolicy | None = None) -> None:
+        self.policy = policy or MempoolPolicy()
+        self._rules = rules
+        self._clock = clock
+        self._parameters = rules.genesis.parameters
+        self._is_workload = self._parameters.clock == CLOCK_WORKLOAD
+        self._pending = Pending(self._rank_by_time if self._is_workload else _rank_by_price)
+        self._drops = DropLog(self.policy.drops_kept)
+        self._finals: dict[bytes, None] = {}
+        self._back_off = BackOff(
+            self.policy.refusals_max, self.policy.refusals_window_ms, self.policy.back_off_ms
+        )
+        self._chain_ms = 0
+        self._height = 0
+        self.received: Counter[str] = Counter()  # receipts by outcome, or by code if it has one
+        self.dropped: Counter[str] = Counter()  # transactions that were pending, by code of the drop
+        self.finalized = 0  # pending transactions that became final
+
+    # --- the door -----------------------------------------------------------------------------------
+
+    def prepare(self, raws: Sequence[bytes], view: View, now_ms: int) -> Batch:
+        """Everything that is cheaper than a signature: size, form, nonce, funds, room. `now_ms` is wall time."""
+        self._note(view)
+        batch = Batch(view.header.hash)
+        decoded: dict[bytes, Transaction] = {}
+        for raw in raws:
+            try:
+                if len(raw) > TRANSACTION_BYTES_MAX:
+                    raise Rejected(
+                        f"{len(raw)} bytes, at most {TRANSACTION_BYTES_MAX} allowed",
+                        field="transaction",
+                        code="size",
+                    )
+                transaction_id = crypto.hash_bytes(raw)
+                known = self._get_known(transaction_id)
+                if known is None and transaction_id not in decoded:
+                    decoded[transaction_id] = decode_transaction(raw)
+                batch.slots.append(known or transaction_id)
+            except Rejected as error:
+                batch.slots.append(_reject(None, error))
+        transactions = list(decoded.values())
+        batch.standings = read_standings(transactions, view)
+        screened = self._screen(transactions, batch.standings, view, now_ms)
+        for tx, receipt in zip(transactions, screened, strict=True):
+            if receipt is None:
+                batch.candidates.append(tx)
+            else:
+                batch.answers[tx.id] = receipt
+        return batch
+
+    def admit(self, batch: Batch, signed: Sequence[bool], view: View, now_ms: int) -> list[Receipt]:
+        """Judge the candidates and take them in; one receipt per raw of the batch, in order.
+
+        signed: for each candidate, whether its signature holds. The state may have moved on since `prepare`.
+        """
+        self._note(view)
+        if batch.head == view.header.hash:
+            screened: list[Receipt | None] = [None] * len(batch.candidates)
+        else:
+            batch.standings = read_standings(batch.candidates, view)
+            screened = self._screen(batch.candidates, batch.standings, view, now_ms)
+        answers = batch.answers
+        ready: list[Transaction] = []
+        for tx, is_signed, answer in zip(batch.candidates, signed, screened, strict=True):
+            receipt = self._get_known(tx.id)
+            if receipt is None and not is_signed:
+                receipt = _reject(tx.id, _make_signature_error(self._rules.chain_id))
+            receipt = receipt or answer or self._check_policy(tx, view)
+            if receipt is None:
+                ready.append(tx)
+            else:
+                answers[tx.id] = receipt
+        for tx, (score, outcome) in zip(ready, self._judge(view, ready), strict=True):
+            if outcome == scoring.REFUSE:
+                answers[tx.id] = self._refuse(tx, score)
+            else:
+                answers[tx.id] = self._take(tx, score, outcome, batch.standings[tx.sender])
+        receipts = []
+        seen: set[bytes | None] = set()
+        for slot in batch.slots:
+            receipt = slot if isinstance(slot, Receipt) else answers[slot]
+            if receipt.outcome is Outcome.ACCEPTED:
+                if receipt.id in seen:  # the same bytes twice in one batch
+                    receipt = Receipt(receipt.id, Outcome.KNOWN, score=receipt.score)
+                seen.add(receipt.id)
+            self.received[receipt.code or receipt.outcome.value] += 1
+            receipts.append(receipt)
+        return receipts
+
+    def _get_known(self, transaction_id: bytes) -> Receipt | None:
+        entry = self._pending.get(transaction_id)
+        if entry is not None:
+            return Receipt(transaction_id, Outcome.KNOWN, score=entry.score)
+        if transaction_id in self._finals:
+            return Receipt(transaction_id, Outcome.KNOWN, "final", "it is final already")
+        return None
+
+    def _screen(
+        self, transactions: Sequence[Transaction], standings: dict[bytes, Standing], view: View, now_ms: int
+    ) -> list[Receipt | None]:
+        """Why each may not come in now, as far as that is known without signature and score."""
+        errors = self._rules.find_inadmissible(transactions, view, now_ms)
+        monotonic_ms = self._clock.monotonic_ms()
+        receipts: list[Receipt | None] = []
+        for tx, error in zip(transactions, errors, strict=True):
+            wait_ms = self._back_off.get_wait_ms(tx.sender, self._chain_ms, monotonic_ms)
+            if wait_ms:
+                reason = f"too many of the sender's transactions were refused; try again in {wait_ms} ms"
+                receipts.append(Receipt(tx.id, Outcome.REFUSED, "backing_off", reason, retry_ms=wait_ms))
+                continue
+            standing = standings[tx.sender]
+            try:
+                if error is not None:
+                    raise error
+                line = self._pending.get_line(tx.sender)
+                plan_room(self.policy, self._pending, tx, line, check_place(self.policy, tx, standing, line))
+            except (Rejected, NotYet) as reason:
+                receipts.append(_reject(tx.id, reason))
+            else:
+                # Those behind it may count on it here; `admit` looks again at what really came in.
+                standing.nonce_offered = max(standing.nonce_offered, tx.nonce)
+                receipts.append(None)
+        return receipts
+
+    def _check_policy(self, tx: Transaction, view: View) -> Receipt | None:
+        for check in self.policy.checks:
+            try:
+                reason = check(tx, view)
+            except Exception:  # somebody else's code: the node goes on without its word
+                log.exception("a policy check failed and is skipped", extra={"check": repr(check)})
+                self.received["policy_failed"] += 1
+                continue
+            if reason is not None:
+                self._note_drop(tx, "policy", reason, None)
+                return Receipt(tx.id, Outcome.REFUSED, "policy", reason)
+        return None
+
+    def _judge(self, view: View, ready: Sequence[Transaction]) -> list[tuple[int, int]]:
+        """(score, outcome) of each, as a block of them would be judged whose refused ones are left out.
+
+        A score counts earlier transactions of the same accounts. One that is refused after another
+        refused one of its accounts is judged again without that; in doubt it is let in, flagged: the
+        proposer judges it again.
+        """
+        results: dict[bytes, tuple[int, int]] = {}
+        left = list(ready)
+        for _ in range(JUDGE_ROUNDS_MAX):
+            if not left:
+                break
+            verdicts = self._rules.evaluate(view, left)
+            refused: set[bytes] = set()
+            tainted: set[bytes] = set()
+            is_settled = True
+            for tx, score, outcome in zip(
+                left, verdicts.score.tolist(), verdicts.outcome.tolist(), strict=True
+            ):
+                if outcome != scoring.REFUSE:
+                    results[tx.id] = (score, outcome)
+                elif tx.sender in tainted or tx.receiver in tainted:
+                    results[tx.id] = (score, scoring.FLAG)
+                    is_settled = False
+                else:
+                    results[tx.id] = (score, outcome)
+                    refused.add(tx.id)
+                    tainted.update((tx.sender, tx.receiver))
+            if is_settled:
+                break
+            left = [tx for tx in left if tx.id not in refused]
+        return [results[tx.id] for tx in ready]
+
+    def _refuse(self, tx: Transaction, score: int) -> Receipt:
+        reason = f"scored {score} of {scoring.SCORE_MAX}; ask for its explanation"
+        self._back_off.count_refusal(tx.sender, self._chain_ms, self._clock.monotonic_ms())
+        self._note_drop(tx, "refused", reason, score)
+        return Receipt(tx.id, Outcome.REFUSED, "refused", reason, score)
+
+    def _take(self, tx: Transaction, score: int, outcome: int, standing: Standing) -> Receipt:
+        line = self._pending.get_line(tx.sender)
+        standing.nonce_offered = -1  # what was offered before it is in the line by now, or did not get in
+        try:
+            replaced = check_place(self.policy, tx, standing, line)
+            victims = plan_room(self.policy, self._pending, tx, line, replaced)
+        except (Rejected, NotYet) as error:
+            return _reject(tx.id, error)
+        # Nothing fails from here on.
+        if replaced is not None:
+            self._pending.remove(replaced)
+            self._drop(replaced, "replaced", f"by 0x{tx.id.hex()}, which pays more")
+        for victim in victims:
+            self._pending.remove(victim)
+            self._drop(victim, "evicted", "the mempool is full of transactions that pay more")
+        self._pending.insert(Entry(tx, self._get_deadline_ms(tx), score, outcome))
+        self._drops.discard(tx.id)
+        return Receipt(tx.id, Outcome.ACCEPTED, "flagged" if outcome == scoring.FLAG else "", score=score)
+
+    # --- the proposer -------------------------------------------------------------------------------
+
+    def select(
+        self, view: View, bytes_max: int, count_max: int, included: AbstractSet[bytes] = frozenset()
+    ) -> list[Transaction]:
+        """What to build the next block from, at most so many bytes and transactions.
+
+        view: of the block's parent; included: ids in unfinal blocks up to it. Across senders by fee per
+        byte, then arrival; on the workload clock by timestamp first, because there transactions move
+        the time, and one that pays well would expire all others. Within a sender by nonce.
+        """
+        chosen: list[Transaction] = []
+        skipped: set[bytes] = set()
+        time_ms = view.header.timestamp_ms
+        deadline_ms = time_ms + self._parameters.clock_jump_ms_max
+        misfits = 0
+        for entry in self._pending.walk(skipped):
+            tx = entry.tx
+            if tx.id in included:
+                continue
+            is_fit = entry.size_bytes <= bytes_max and entry.deadline_ms >= time_ms
+            if self._is_workload:
+                # All of a block share its time, the latest timestamp among them: none may be too old for it.
+                is_fit = is_fit and tx.timestamp_ms <= deadline_ms
+                if is_fit:
+                    time_ms = max(time_ms, tx.timestamp_ms)
+                    deadline_ms = min(deadline_ms, entry.deadline_ms)
+            if is_fit:
+                chosen.append(tx)
+                bytes_max -= entry.size_bytes
+                if len(chosen) >= count_max or bytes_max < TRANSACTION_BYTES_TYPICAL:
+                    break
+            else:
+                skipped.add(tx.sender)
+                misfits += 1
+                if misfits >= MISFITS_MAX:
+                    break
+        return chosen
+
+    def on_built(self, built: Built) -> None:
+        """Drop what building a block found refused or invalid; deferred ones stay."""
+        for tx, score in built.refused:
+            entry = self._pending.get(tx.id)
+            if entry is not None:
+                self._pending.remove(entry)
+                entry.score = score
+                self._back_off.count_refusal(tx.sender, self._chain_ms, self._clock.monotonic_ms())
+                self._drop(
+                    entry, "refused", f"scored {score} of {scoring.SCORE_MAX}; ask for its explanation"
+                )
+        for tx, error in built.rejected:
+            entry = self._pending.get(tx.id)
+            if entry is not None and isinstance(error, Rejected):
+                self._pending.remove(entry)
+                self._drop(entry, error.code, str(error))
+
+    # --- the chain goes on --------------------------------------------------------------------------
+
+    def on_final(self, block: Block, view: View) -> None:
+        """A block became final; `view` is the state after it. Only senders in it are looked at again."""
+        self._note(view)
+        finals = self._finals
+        for tx in block.transactions:
+            finals[tx.id] = None
+            self._drops.discard(tx.id)
+            entry = self._pending.get(tx.id)
+            if entry is not None:
+                self._pending.remove(entry)
+                self.finalized += 1
+        while len(finals) > FINALS_KEPT:
+            del finals[next(iter(finals))]
+        self.recheck({tx.sender: None for tx in block.transactions}, view)
+        if self._is_workload:
+            self.on_clock(self._chain_ms)
+
+    def recheck(self, senders: Iterable[bytes], view: View) -> None:
+        """Drop what these senders can no longer do: used nonces, and from the end what they cannot pay."""
+        for sender in senders:
+            line = self._pending.get_line(sender)
+            if line is None:
+                continue
+            account = view.get_account(sender)
+            balance, nonce_next = (0, 0) if account is None else (account.balance, account.nonce_next)
+            used = []
+            for nonce in line.nonces:
+                if account is None or nonce >= nonce_next:
+                    break
+                if not account.is_nonce_free(nonce):
+                    used.append(line.by_nonce[nonce])
+            for entry in used:
+                self._pending.remove(entry)
+                self._drop(entry, "nonce_used", f"nonce {entry.tx.nonce} is used or too old by now")
+            while line.nonces and line.cost > balance:
+                entry = line.tail
+                cost = line.cost
+                self._pending.remove(entry)
+                self._drop(
+                    entry, "unfunded", f"the sender has {balance}, its pending transactions cost {cost}"
+                )
+
+    def on_clock(self, now_ms: int) -> None:
+        """Drop what has expired: by wall time, or by the chain's own where transactions move it."""
+        clock_ms = self._chain_ms if self._is_workload else now_ms
+        for entry in self._pending.pop_expired(clock_ms):
+            self._drop(entry, "expired", f"its last moment was {entry.deadline_ms}, it is {clock_ms}")
+
+    # --- questions ----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all pending transactions."""
+        return self._pending.size_bytes
+
+    @property
+    def sender_count(self) -> int:
+        """Senders with something pending."""
+        return self._pending.sender_count
+
+    def has(self, transaction_id: bytes) -> bool:
+        """Whether it is pending."""
+        return transaction_id in self._pending
+
+    def is_known(self, transaction_id: bytes) -> bool:
+        """Whether it is pending, became final lately, or was dropped lately: not worth fetching."""
+        return (
+            transaction_id in self._pending
+            or transaction_id in self._finals
+            or self._drops.get(transaction_id) is not None
+        )
+
+    def get(self, transaction_id: bytes) -> Transaction | None:
+        """A pending transaction."""
+        entry = self._pending.get(transaction_id)
+        return None if entry is None else entry.tx
+
+    def get_verdict(self, transaction_id: bytes) -> tuple[int, int] | None:
+        """(score, outcome) that a pending transaction got at the door."""
+        entry = self._pending.get(transaction_id)
+        return None if entry is None else (entry.score, entry.outcome)
+
+    def get_raws(self, transaction_ids: Iterable[bytes]) -> list[bytes | None]:
+        """The encodings of those that are pending, None for the others."""
+        entries = map(self._pending.get, transaction_ids)
+        return [None if entry is None else entry.tx.raw for entry in entries]
+
+    def get_drop(self, transaction_id: bytes) -> Drop | None:
+        """Why it is not pending, if it was dropped or refused lately."""
+        return self._drops.get(transaction_id)
+
+    def get_drops(self) -> Iterable[Drop]:
+        """The drops and refusals remembered, newest first."""
+        return iter(self._drops)
+
+    def get_pending(self, sender: bytes) -> tuple[Transaction, ...]:
+        """A sender's pending transactions by nonce."""
+        line = self._pending.get_line(sender)
+        return () if line is None else tuple(line.by_nonce[nonce].tx for nonce in line.nonces)
+
+    def get_page(self, limit: int, start: int = 0) -> list[Entry]:
+        """Entries number start .. start + limit - 1 in the order of proposals. Costs O(start + limit)."""
+        page: list[Entry] = []
+        for index, entry in enumerate(self._pending.walk(set())):
+            if index >= start + limit:
+                break
+            if index >= start:
+                page.append(entry)
+        return page
+
+    def get_price_floor(self) -> int:
+        """The price (see `node.pending.compute_price`) that a newcomer must exceed; 0 while there is room."""
+        is_full = len(self) >= self.policy.count_max or self.size_bytes >= self.policy.bytes_max
+        return self._pending.get_price_floor() if is_full else 0
+
+    # --- bookkeeping --------------------------------------------------------------------------------
+
+    def _note(self, view: View) -> None:
+        header = view.header
+        if header.height >= self._height:
+            self._height = header.height
+            self._chain_ms = header.timestamp_ms
+
+    def _get_deadline_ms(self, tx: Transaction) -> int:
+        return min(
+            tx.expires_ms,
+            tx.timestamp_ms + self._parameters.timestamp_age_ms_max,
+            KIND_BY_NUMBER[tx.kind].get_deadline_ms(tx, self._parameters),
+        )
+
+    def _rank_by_time(self, entry: Entry) -> Key:
+        return (entry.tx.timestamp_ms, -entry.price, entry.seq)
+
+    def _drop(self, entry: Entry, code: str, reason: str) -> None:
+        self.dropped[code] += 1
+        self._note_drop(entry.tx, code, reason, entry.score)
+
+    def _note_drop(self, tx: Transaction, code: str, reason: str, score: int | None) -> None:
+        self._drops.add(Drop(tx, code, reason, score, self._height, self._chain_ms))
+
+
+def _rank_by_price(entry: Entry) -> Key:
+    return (-entry.price, entry.seq)
+
+
+def _reject(transaction_id: bytes | None, error: Rejected | NotYet) -> Receipt:
+    retry_ms = RETRY_MS if isinstance(error, NotYet) else 0
+    return Receipt(transaction_id, Outcome.REJECTED, error.code, str(error), retry_ms=retry_ms)
+
+
+def _make_signature_error(chain_id: str) -> Rejected:
+    return Rejected(
+        f'is not the sender\'s for chain "{chain_id}"',
+        field="signature",
+        mend="sign with the sender's key and this chain's id",
+        code="signature",
+    )

@@ -1,0 +1,42 @@
+"""When a validator that lost its journal may sign again.
+
+It may have voted in views it knows nothing of, so it watches first: M is the highest view in which
+validators of stake >= q, itself excluded, are seen to vote since it began to watch, and it signs
+only above M + 1. Seen means signed votes for views whose blocks became final while it watched, so that
+an old vote replayed by a stranger says nothing.
+
+Invariant: with less than a quorum of others active, nothing is ever allowed.
+Source: consensus.md, Journal. Leaves out: making the permission durable; the journal does.
+"""
+
+from __future__ import annotations
+
+from consensus.vote import FINALIZE, Certificate, ValidatorSet
+
+
+class Observation:
+    """Feed it every certificate that arrives while observing; `above_view` is set once, or stays None."""
+
+    def __init__(self, validators: ValidatorSet, own_index: int) -> None:
+        self._validators = validators
+        self._own_index = own_index
+        self._first_view: int | None = None
+        self._views: dict[int, int] = {}  # signer -> the highest view it finalised while we watched
+        self.above_view: int | None = None
+
+    def note(self, certificate: Certificate) -> None:
+        """A checked finalization (other certificates say nothing here)."""
+        subject = certificate.subject
+        if subject.kind != FINALIZE or self.above_view is not None:
+            return
+        if self._first_view is None:
+            self._first_view = subject.view  # this one may have been waiting for us: only later ones count
+            return
+        if subject.view <= self._first_view:
+            return
+        for signer in certificate.signers:
+            if signer != self._own_index:
+                self._views[signer] = max(self._views.get(signer, 0), subject.view)
+        stake = sum(self._validators.validators[signer].stake for signer in self._views)
+        if stake >= self._validators.quorum:
+            self.above_view = max(self._views.values()) + 1

@@ -1,0 +1,170 @@
+"""One node as a process: logs, signals, the signature worker, the loop, an orderly end.
+
+Order matters: the worker process is forked before any loop or thread exists. SIGTERM and SIGINT end the
+node in order (state checkpoint, goodbye to peers); a Fault ends it at once with code 1, and the journal
+and store are such that the next start goes on. Leaves out: what the node does; that is `full_node`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from consensus.errors import AssayError, Fault
+from node import config
+from node.full_node import FullNode
+from node.signature_worker import SignatureWorker
+
+log = logging.getLogger("assay.process")
+
+_LOG_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class StopSignals:
+    """SIGINT and SIGTERM as something to wait for, without a loop."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self.is_set = False
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a signal has come; waits at most this long for one."""
+        if not self.is_set:
+            self.is_set = bool(select.select([self._pipe], [], [], seconds)[0])
+        return self.is_set
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass while others end; a second Ctrl-C does not cut it short."""
+        select.select([], [], [], seconds)
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Catch SIGINT and SIGTERM for the length of the block."""
+    read_end, write_end = os.pipe()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        os.write(write_end, b".")
+
+    earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield StopSignals(read_end)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        os.close(read_end)
+        os.close(write_end)
+
+
+class LogForm(logging.Formatter):
+    """Structured logs: `time level logger message key=value …`, or one JSON object a line."""
+
+    def __init__(self, form: str, name: str) -> None:
+        super().__init__()
+        self._form = form
+        self._name = name
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {key: value for key, value in vars(record).items() if key not in _LOG_FIELDS}
+        if self._form == "json":
+            document: dict[str, Any] = {
+                "time": self.formatTime(record),
+                "node": self._name,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+                **extra,
+            }
+            if record.exc_info:
+                document["traceback"] = self.formatException(record.exc_info)
+            return json.dumps(document, default=str)
+        pairs = "".join(f" {key}={value}" for key, value in extra.items())
+        line = (
+            f"{self.formatTime(record)} {self._name} {record.levelname.lower()} "
+            f"{record.name.removeprefix('assay.')}: {record.getMessage()}{pairs}"
+        )
+        return line if not record.exc_info else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def start_logging(name: str, form: str, path: Path | None) -> None:
+    """Log to `path` (appending), or to stderr when None."""
+    handler: logging.Handler = (
+        logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path, encoding="utf-8")
+    )
+    handler.setFormatter(LogForm(form, name))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+def run_node(
+    home: Path, report_ready: Callable[[str], None], *, log_form: str = "text", log_to_file: bool = False
+) -> int:
+    """Run the node of `home` until a signal; the exit code. Raises AssayError before it is up."""
+    settings = config.read_config(home)
+    start_logging(settings.name, log_form, home / "node.log" if log_to_file else None)
+    worker = SignatureWorker.start() if settings.worker else None
+    with asyncio.Runner(loop_factory=_get_loop_factory()) as runner:
+        return runner.run(_serve(home, settings, worker, report_ready))
+
+
+async def _serve(
+    home: Path,
+    settings: config.NodeConfig,
+    worker: SignatureWorker | None,
+    report_ready: Callable[[str], None],
+) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A child of localnet ignores SIGINT: the terminal sends it to the whole group, the parent decides.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
+    node = FullNode(
+        home, settings, worker=worker, random_bytes=os.urandom, rng=random.Random(os.urandom(16))
+    )
+    try:
+        url = await node.start()
+        report_ready(url)
+        log.info("up", extra={"api": url})
+        await _wait_first(stop, node.failed)
+    finally:
+        await node.close()
+    if node.failed.is_set():
+        error = node.fault
+        log.critical("stopped by a fault", exc_info=error)
+        if isinstance(error, AssayError):
+            raise error
+        raise Fault(f"an error of our own: {error!r}", field="node", mend="see the log; report it")
+    log.info("stopped")
+    return 0
+
+
+async def _wait_first(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _get_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

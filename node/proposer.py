@@ -1,0 +1,104 @@
+"""The proposer: builds a block on a given parent when it is this validator's turn.
+
+Invariant: what it builds, every honest judge accepts (`Rules.build_block` is the same code), and the
+body is durable before the engine hears of it. Candidates that turn out invalid or refused leave the
+mempool with their reason; deferred ones stay. Leaves out: when it is whose turn; that is the engine's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
+from consensus.block import Block, Header
+from consensus.errors import NotYet, Rejected
+from consensus.ledger.execution import Built
+from consensus.ledger.rules import Rules
+from node.chain import Chain
+from node.clock import Clock
+from node.judge import BlockStore
+from node.mempool import Mempool
+
+log = logging.getLogger("assay.proposer")
+
+UNFINAL_BLOCKS_MAX: Final = (
+    16  # a view walks one delta per unfinal block; past this leaders propose empty ones
+)
+
+
+class Proposer:
+    """Answers Build. `on_built` is told of each block and of what building it threw out."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        chain: Chain,
+        store: BlockStore,
+        mempool: Mempool,
+        clock: Clock,
+        public_key: bytes,
+        epoch: int,
+        read_block: Callable[[bytes], BlockRef],
+        post: Callable[[Event], None],
+        on_built: Callable[[Built], None],
+    ) -> None:
+        self._rules = rules
+        self._chain = chain
+        self._store = store
+        self._mempool = mempool
+        self._clock = clock
+        self._public_key = public_key
+        self._epoch = epoch
+        self._read_block = read_block
+        self._post = post
+        self._on_built = on_built
+        self.is_waiting = False  # a build was declined for want of transactions: WorkWaiting wakes it
+
+    def build(self, build: Build) -> None:
+        """Build now, or remember that there was nothing to build with."""
+        self.is_waiting = False
+        parent = build.parent.hash
+        view = self._chain.get_view(parent)
+        if view is None:
+            self._post(BlockBuilt(build.view, None, b""))
+            return
+        branch = self._chain.get_branch(parent)
+        candidates = []
+        if len(branch) < UNFINAL_BLOCKS_MAX:
+            included = {tx.id for entry in branch for tx in entry.block.transactions}
+            parameters = self._rules.genesis.parameters
+            candidates = self._mempool.select(
+                view, parameters.block_bytes_max, parameters.block_transactions_max, included
+            )
+        if not candidates and not build.is_empty_allowed:
+            self.is_waiting = True
+            return
+        try:
+            built = self._rules.build_block(
+                view,
+                candidates,
+                epoch=self._epoch,
+                view_number=build.view,
+                proposer_key=self._public_key,
+                now_ms=self._clock.now_ms(),
+                certificate=build.certificate,
+            )
+        except (Rejected, NotYet) as reason:
+            log.error("cannot build", extra={"view": build.view, "reason": str(reason)})
+            self._post(BlockBuilt(build.view, None, b""))
+            return
+        self._on_built(built)
+        if not built.block.transactions and not build.is_empty_allowed:
+            self.is_waiting = True
+            return
+        self._publish(build.view, built)
+
+    def _publish(self, view_number: int, built: Built) -> None:
+        block: Block = built.block
+        header: Header = block.header
+        self._store.put_block(block)
+        self._store.sync()
+        self._chain.add(block, built.delta)
+        self._post(BlockBuilt(view_number, self._read_block(header.raw), header.raw))

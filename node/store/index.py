@@ -1,0 +1,363 @@
+"""The index (LMDB): where a transaction, a block hash and an account's history are found.
+
+Everything in it can be made again from the block file, so it is never waited for: entries go to a buffer
+in memory, a background thread writes them in sorted batches, and reads ask the buffer first.
+
+    transactions  first 16 bytes of the id -> place      blocks  first 16 bytes of the hash -> height
+    history       address -> places, sorted (DUPFIXED)   place   height 6 | index 2, big-endian
+
+Half an id is enough: who finds two ids that share it (2^64 hashes) makes his own two transactions hard
+to look up; whoever reads a place compares the whole id with the block.
+Invariant: an index that is damaged, of another chain or ahead of the block file is rebuilt, with a log
+line. Commits are not synced: after a machine (not a process) went down without closing it, the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from consensus.block import Block
+from consensus.errors import Fault, Rejected
+
+log = logging.getLogger("assay.store")
+
+FORMAT: Final = b"1"
+KEY_BYTES: Final = 16
+PLACE_BYTES: Final = 8
+MAP_BYTES_START: Final = 1 << 28  # address space, not disk; doubled when it is full
+BATCH_ENTRIES: Final = 10_000  # some 60 ms of writing; sorted batches of this size cost half of single puts
+BUFFER_ENTRIES_MAX: Final = 500_000  # 100 MB: the disk is far behind, better wait than grow
+BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+_HEIGHT_BYTES: Final = 6
+_LAST: Final = b"last"  # meta: height and hash of the last block in here
+_CHAIN: Final = b"chain"
+
+TransactionPlace = tuple[int, int]  # height, index in the block
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """Entries on their way to the file. Not shared between threads while it grows."""
+
+    transactions: dict[bytes, bytes] = field(default_factory=dict)
+    blocks: dict[bytes, int] = field(default_factory=dict)
+    history: dict[bytes, list[bytes]] = field(default_factory=dict)
+    entries: int = 0
+    last: tuple[int, bytes] | None = None
+
+    def add(self, block: Block) -> None:
+        height = block.header.height.to_bytes(_HEIGHT_BYTES, "big")
+        transactions, history = self.transactions, self.history
+        for index, tx in enumerate(block.transactions):
+            place = height + index.to_bytes(2, "big")
+            transactions[tx.id[:KEY_BYTES]] = place
+            history.setdefault(tx.sender, []).append(place)
+            if tx.receiver != tx.sender:
+                history.setdefault(tx.receiver, []).append(place)
+        self.blocks[block.hash[:KEY_BYTES]] = block.header.height
+        self.entries += 1 + 3 * len(block.transactions)
+        self.last = (block.header.height, block.hash)
+
+
+class Index:
+    """Reads and `add_block` belong to one thread; the writer is the executor's."""
+
+    def __init__(self, folder: Path, chain: bytes, executor: Executor) -> None:
+        self._folder = folder
+        self._chain = chain
+        self._executor = executor
+        self._growing = _Buffer()
+        self._writing: _Buffer | None = None
+        self._future: Future[None] | None = None
+        self._resize = threading.Lock()  # LMDB: no transaction may be open while the map grows
+        self._env: Any = None
+        self._open_or_rebuild()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> tuple[int, bytes]:
+        """Height and hash of the last block added; (0, b"") for an empty index."""
+        for buffer in self._buffers():
+            if buffer.last is not None:
+                return buffer.last
+        return self._read_last()
+
+    def find_transaction(self, transaction_id: bytes) -> TransactionPlace | None:
+        """Where the transaction may stand; the caller compares the whole id."""
+        key = transaction_id[:KEY_BYTES]
+        for buffer in self._buffers():
+            place = buffer.transactions.get(key)
+            if place is not None:
+                return _unpack_place(place)
+        found = self._get(self._transactions, key)
+        return None if found is None else _unpack_place(found)
+
+    def find_block(self, block_hash: bytes) -> int | None:
+        """The height of a final block; the caller compares the whole hash."""
+        key = block_hash[:KEY_BYTES]
+        for buffer in self._buffers():
+            height = buffer.blocks.get(key)
+            if height is not None:
+                return height
+        found = self._get(self._blocks, key)
+        return None if found is None else int.from_bytes(found, "big")
+
+    def get_history(
+        self, address: bytes, before: TransactionPlace | None, limit: int
+    ) -> tuple[TransactionPlace, ...]:
+        """Up to `limit` places of the account's transactions, newest first, all older than `before`."""
+        bound = b"\xff" * PLACE_BYTES if before is None else _pack_place(*before)
+        found: list[bytes] = []
+        for buffer in self._buffers():
+            places = buffer.history.get(address, [])
+            found += [place for place in reversed(places) if place < bound][: limit - len(found)]
+        if len(found) < limit:
+            found += self._read_history(address, min([bound, *found]), limit - len(found))
+        return tuple(_unpack_place(place) for place in found)
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def add_block(self, block: Block) -> None:
+        """Take in the next final block. Raises Fault when an earlier batch could not be written."""
+        self._growing.add(block)
+        if self._future is not None and self._future.done():
+            self._collect()
+        if self._future is not None and self._growing.entries > BUFFER_ENTRIES_MAX:
+            self._collect()  # waits
+        if self._future is None and self._growing.entries >= BATCH_ENTRIES:
+            self._start_batch()
+
+    def flush(self) -> None:
+        """Write everything buffered, and wait for it. Raises Fault."""
+        self._collect()
+        if self._growing.entries:
+            self._start_batch()
+            self._collect()
+
+    def clear(self) -> None:
+        """Start again from nothing: what it says is not of this block file."""
+        self._collect()
+        self._growing = _Buffer()
+        self._close_env()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._open()
+
+    def close(self) -> None:
+        try:
+            self.flush()
+            self._env.sync(True)
+            (self._folder / "unclean").unlink(missing_ok=True)
+        finally:
+            self._close_env()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is, as a dying process does. What was buffered comes again at the next start."""
+        if self._future is not None:
+            wait((self._future,))
+        self._close_env()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _buffers(self) -> tuple[_Buffer, ...]:
+        return (self._growing,) if self._writing is None else (self._growing, self._writing)
+
+    def _start_batch(self) -> None:
+        self._writing, self._growing = self._growing, _Buffer()
+        self._future = self._executor.submit(self._write, self._writing)
+
+    def _collect(self) -> None:
+        future, self._future = self._future, None
+        if future is not None:
+            future.result()  # a Fault of the writer is raised here
+            self._writing = None
+
+    def _write(self, buffer: _Buffer) -> None:
+        assert buffer.last is not None, "a buffer with entries has a last block"
+        height, block_hash = buffer.last
+        transactions = sorted(buffer.transactions.items())
+        blocks = sorted((key, _pack_height(entry)) for key, entry in buffer.blocks.items())
+        history = [
+            (address, place) for address in sorted(buffer.history) for place in buffer.history[address]
+        ]
+        while True:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    transaction.cursor(self._transactions).putmulti(transactions)
+                    transaction.cursor(self._blocks).putmulti(blocks)
+                    # dupdata: the default, but spelled out: one address has many places
+                    transaction.cursor(self._history).putmulti(history, dupdata=True)
+                    transaction.put(_LAST, _pack_height(height) + block_hash, db=self._meta)
+                return
+            except lmdb.MapFullError:
+                with self._resize:
+                    self._env.set_mapsize(2 * self._env.info()["map_size"])
+            except lmdb.Error as error:
+                raise Fault(
+                    f"cannot be written ({error})",
+                    field=str(self._folder),
+                    mend="free the disk, or delete it",
+                ) from None
+
+    def _get(self, database: Any, key: bytes) -> bytes | None:
+        try:
+            with self._resize, self._env.begin(db=database) as transaction:
+                found: bytes | None = transaction.get(key)
+                return found
+        except lmdb.Error as error:
+            raise self._damage(error) from None
+
+    def _read_history(self, address: bytes, bound: bytes, limit: int) -> Sequence[bytes]:
+        found: list[bytes] = []
+        try:
+            with self._resize, self._env.begin(db=self._history) as transaction:
+                cursor = transaction.cursor()
+                # The first place >= bound, then back; or the last one when all are below it.
+                if cursor.set_range_dup(address, bound):
+                    more = cursor.prev_dup()
+                else:
+                    more = cursor.set_key(address) and cursor.last_dup()
+                while more and len(found) < limit:
+                    found.append(cursor.value())
+                    more = cursor.prev_dup()
+        except lmdb.Error as error:
+            raise self._damage(error) from None
+        return found
+
+    def _read_last(self) -> tuple[int, bytes]:
+        data = self._get(self._meta, _LAST)
+        return (
+            (0, b"") if data is None else (int.from_bytes(data[:_HEIGHT_BYTES], "big"), data[_HEIGHT_BYTES:])
+        )
+
+    def _damage(self, error: lmdb.Error) -> Fault:
+        return Fault(f"cannot be read ({error})", field=str(self._folder), mend="delete it: it is rebuilt")
+
+    def _open_or_rebuild(self) -> None:
+        reason = self._find_unfit()
+        if not reason:
+            try:
+                self._open()
+                if self._get(self._meta, _CHAIN) == FORMAT + self._chain:
+                    return
+                reason = "is of another chain or format"
+            except (lmdb.Error, Fault) as error:
+                reason = f"is damaged ({error})"
+        log.warning("index %s: rebuilding it", reason, extra={"path": str(self._folder)})
+        self._close_env()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._open()
+
+    def _find_unfit(self) -> str:
+        """Why what lies in the folder cannot be trusted; empty when it can, or when nothing is there."""
+        mark = self._folder / "unclean"
+        if not mark.exists():
+            return ""
+        boot = mark.read_text(encoding="ascii", errors="replace")
+        return "" if boot and boot == _read_boot_id() else "was open when the machine went down"
+
+    def _open(self) -> None:
+        try:
+            is_new = not (self._folder / "data.mdb").exists()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / "unclean").write_text(_read_boot_id(), encoding="ascii")
+        except OSError as error:
+            raise Fault(f"cannot be made ({error.strerror})", field=str(self._folder)) from None
+        size = MAP_BYTES_START
+        if not is_new:
+            size = max(size, 2 * (self._folder / "data.mdb").stat().st_size)
+        self._env = lmdb.open(
+            str(self._folder), map_size=size, max_dbs=4, sync=False, metasync=False, readahead=False
+        )
+        self._open_databases(is_new)
+
+    def _open_databases(self, is_new: bool) -> None:
+        self._meta = self._env.open_db(b"meta")
+        self._transactions = self._env.open_db(b"transactions")
+        self._blocks = self._env.open_db(b"blocks")
+        self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True)
+        if is_new:
+            with self._env.begin(write=True) as transaction:
+                transaction.put(_CHAIN, FORMAT + self._chain, db=self._meta)
+
+    def _close_env(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+
+class IndexReader:
+    """The index of a home whose node may be running: read-only, for an audit."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises Rejected when it cannot be read."""
+        try:
+            self._env = lmdb.open(str(folder), max_dbs=4, readonly=True, create=False, readahead=False)
+            self._meta = self._env.open_db(b"meta", create=False)
+            self._transactions = self._env.open_db(b"transactions", create=False)
+            self._blocks = self._env.open_db(b"blocks", create=False)
+            self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True, create=False)
+            with self._env.begin(db=self._meta) as transaction:
+                self.chain: bytes = (transaction.get(_CHAIN) or b"").removeprefix(FORMAT)
+                data: bytes = transaction.get(_LAST) or bytes(_HEIGHT_BYTES)
+        except lmdb.Error as error:
+            raise _reject(error) from None
+        self.last_height = int.from_bytes(data[:_HEIGHT_BYTES], "big")
+
+    def find_difference(self, block: Block) -> str | None:
+        """What the index says wrongly, or not at all, about a final block; None when all is there."""
+        try:
+            return self._find_difference(block)
+        except lmdb.Error as error:
+            return f"what it says cannot be read ({error})"
+
+    def _find_difference(self, block: Block) -> str | None:
+        height = block.header.height
+        with self._env.begin() as transaction:
+            if transaction.get(block.hash[:KEY_BYTES], db=self._blocks) != _pack_height(height):
+                return "the block's hash"
+            cursor = transaction.cursor(db=self._history)
+            for index, tx in enumerate(block.transactions):
+                place = _pack_place(height, index)
+                if transaction.get(tx.id[:KEY_BYTES], db=self._transactions) != place:
+                    return f"transaction {index}"
+                for address in {tx.sender, tx.receiver}:
+                    if not cursor.set_key_dup(address, place):
+                        return f"the history of 0x{address.hex()}"
+        return None
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _pack_place(height: int, index: int) -> bytes:
+    return height.to_bytes(_HEIGHT_BYTES, "big") + index.to_bytes(PLACE_BYTES - _HEIGHT_BYTES, "big")
+
+
+def _unpack_place(place: bytes) -> TransactionPlace:
+    return int.from_bytes(place[:_HEIGHT_BYTES], "big"), int.from_bytes(place[_HEIGHT_BYTES:], "big")
+
+
+def _pack_height(height: int) -> bytes:
+    return height.to_bytes(_HEIGHT_BYTES, "big")
+
+
+def _read_boot_id() -> str:
+    """Changes when the machine starts anew; empty where the platform has none (never trusted then)."""
+    try:
+        return BOOT_ID_PATH.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _reject(error: lmdb.Error) -> Rejected:
+    return Rejected(f"cannot be read ({error})", field="index", mend="delete index/: the node rebuilds it")

@@ -1,0 +1,488 @@
+"""The store: what a node keeps of the chain, behind one door.
+
+    blocks.log    every body it vouched for and every finality mark: the truth, synced before it is spoken of
+    index/        where transactions, hashes and histories are found: rebuilt when unfit
+    checkpoints/  dumps of the state, so that a start re-executes little
+    lock          held while open: one process per home
+
+Invariant: a body is durable once `sync` returned after `put_block`, finality once it returned after
+`put_final`; the final chain only grows. A Fault of the disk ends the node: nothing after it is durable.
+Leaves out: whether blocks are valid (the judge's), except when they are executed again at start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from consensus import codec
+from consensus.block import Block, Header, decode_block, encode_block
+from consensus.errors import AssayError, Fault, Rejected
+from consensus.ledger.rules import Rules
+from consensus.ledger.snapshot import dump_state, load_state
+from consensus.ledger.state import State
+from consensus.vote import Certificate
+from node.disk import Disk, Lock, RealDisk
+from node.store.block_file import BODY, FINAL, IDENTITY, BlockFile, Damage, Record, TornTail
+from node.store.checkpoint import CheckpointFolder, CheckpointName
+from node.store.index import Index, TransactionPlace
+from node.store.positions import (
+    FinalityMark,
+    Place,
+    Positions,
+    check_mark,
+    decode_mark,
+    locate_damage,
+    read_header,
+)
+
+log = logging.getLogger("assay.store")
+
+BLOCKS_NAME: Final = "blocks.log"
+CACHE_TRANSACTIONS_MAX: Final = 20_000  # decoded blocks kept: about 20 MB
+BLOCK_WORK: Final = 100  # executing a block costs about as much as that many transactions in it
+INDEX_GAP_TOLD: Final = 1_000  # blocks; a second or so of indexing
+CHECKPOINT_WORK_MIN: Final = (
+    50_000  # a start re-executes two seconds' worth; an idle chain dumps every 500 blocks
+)
+
+Progress = Callable[[int, int], None]  # done, in all
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a node starts from: the state after the last final block, and the durable blocks above it.
+
+    `unfinal`: oldest first; this node vouched for them, so they are judged again, not fetched.
+    """
+
+    state: State
+    unfinal: tuple[Block, ...]
+
+
+class Store:
+    """One node's chain on disk. All methods belong to one thread; they block for the time of a disk access."""
+
+    def __init__(
+        self,
+        home: Path,
+        rules: Rules,
+        disk: Disk,
+        lock: Lock,
+        executor: Executor,
+        is_own_executor: bool,
+    ) -> None:
+        self._home = home
+        self._rules = rules
+        self._lock = lock
+        self._executor = executor
+        self._is_own_executor = is_own_executor
+        self._genesis_state: State | None = rules.create_genesis_state()
+        self._genesis = Block(self._genesis_state.header, (), (), b"", None)
+        self._positions = Positions(self._genesis.hash)
+        self._checkpoints = CheckpointFolder(disk, home / "checkpoints")
+        self._checkpoint_future: Future[None] | None = None
+        self._work = 0  # since the newest checkpoint
+        self._cache: OrderedDict[int, Block] = OrderedDict()  # by offset
+        self._cached_transactions = 0
+        self._final_header = self._genesis.header
+        self._file = BlockFile.open(disk, home / BLOCKS_NAME)
+        self._index: Index
+
+    @classmethod
+    def open(
+        cls, home: Path, rules: Rules, *, disk: Disk | None = None, executor: Executor | None = None
+    ) -> Store:
+        """Lock the home and read its block file through. `executor` runs what may lag (default: a thread).
+
+        Raises Rejected when another process holds the lock or the home is of another chain, Fault when a
+        stored block is damaged or the disk fails.
+        """
+        if disk is None:
+            disk = RealDisk()
+        if isinstance(disk, RealDisk) and not home.is_dir():
+            raise Rejected(
+                "is no home", field=str(home), mend="make one with `assay init` or `assay localnet`"
+            )
+        lock = disk.acquire_lock(home / "lock", str(os.getpid()))
+        is_own = executor is None
+        executor = executor or ThreadPoolExecutor(1, thread_name_prefix="store")
+        try:
+            store = cls(home, rules, disk, lock, executor, is_own)
+            try:
+                store._read_file()
+                store._index = store._open_index()
+            except BaseException:
+                store._file.close()
+                raise
+        except BaseException:
+            if is_own:
+                executor.shutdown()
+            lock.release()
+            raise
+        return store
+
+    # --- what is final --------------------------------------------------------------------------
+
+    @property
+    def finalized_height(self) -> int:
+        return self._positions.final_height
+
+    @property
+    def finalized(self) -> Header:
+        """The header of the last final block."""
+        return self._final_header
+
+    def get_header(self, height: int) -> Header | None:
+        """The header of a final block, or of one linked above it by the last certificate."""
+        if height == 0:
+            return self._genesis.header
+        offset = self._positions.get_offset(height)
+        if offset is not None:
+            return read_header(self._file.read(offset).payload)
+        mark = self._read_mark(self._positions.final_height)
+        links = () if mark is None else mark[1].links
+        return next((header for header in links if header.height == height), None)
+
+    def get_block_at(self, height: int) -> Block | None:
+        """The final block of this height, None above the last one."""
+        if height == 0:
+            return self._genesis
+        offset = self._positions.get_offset(height)
+        return None if offset is None else self._load(offset)
+
+    def get_certificate(self, height: int) -> tuple[Certificate, int] | None:
+        """A finalization and the height of the block it certifies: this one's, or the nearest descendant's.
+
+        The headers from height + 1 to there (`get_header`) link the two. None above the last final block
+        and for genesis, which needs none.
+        """
+        found = self._read_mark(height) if 0 < height <= self.finalized_height else None
+        if found is None:
+            return None
+        marked_height, mark = found
+        return mark.certificate, marked_height + len(mark.links)
+
+    def find_transaction(self, transaction_id: bytes) -> TransactionPlace | None:
+        """(height, index) of a final transaction."""
+        place = self._index.find_transaction(transaction_id)
+        if place is None:
+            return None
+        block = self.get_block_at(place[0])
+        if block is None or place[1] >= len(block.transactions):
+            raise Fault(
+                f"the index names a place that is not there: {place}", field="index", mend="delete index/"
+            )
+        return place if block.transactions[place[1]].id == transaction_id else None
+
+    def get_history(
+        self, address: bytes, before: TransactionPlace | None = None, limit: int = 50
+    ) -> tuple[TransactionPlace, ...]:
+        """Places of the account's final transactions (sent or received), newest first, older than `before`."""
+        return self._index.get_history(address, before, limit)
+
+    # --- any block ------------------------------------------------------------------------------
+
+    def get_block(self, block_hash: bytes) -> Block | None:
+        """A stored block, final or not."""
+        if block_hash == self._genesis.hash:
+            return self._genesis
+        offset = self._find_offset(block_hash)
+        block = None if offset is None else self._load(offset)
+        return block if block is not None and block.hash == block_hash else None
+
+    def get_raw_block(self, key: bytes | int) -> bytes | None:
+        """The canonical bytes of a stored block by hash, or of a final one by height."""
+        if key in (0, self._genesis.hash):
+            return encode_block(self._genesis)
+        if isinstance(key, int):
+            offset = self._positions.get_offset(key)
+            return None if offset is None else self._file.read(offset).payload
+        offset = self._find_offset(key)
+        payload = None if offset is None else self._file.read(offset).payload
+        return payload if payload is not None and read_header(payload).hash == key else None
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def put_block(self, block: Block) -> None:
+        """Append a valid block's body; known ones cost nothing. Durable after `sync`. Raises Fault."""
+        if block.hash in self._positions.bodies or self._is_final(block.hash):
+            return
+        offset = self._file.append(BODY, block.header.height, encode_block(block))
+        self._positions.add_body(block.header, offset)
+        self._remember(offset, block)
+
+    def put_final(
+        self, certificate: Certificate, blocks: Sequence[Block], links: Sequence[Header] = ()
+    ) -> None:
+        """Make `blocks` (children of the last final one, oldest first) final. Durable after `sync`.
+
+        `links`: the headers from the child of the last of them to the certified block, when that is a
+        descendant. Raises Fault when they do not hang together: then nothing is final by it.
+        """
+        if not blocks:
+            return
+        for block in blocks:
+            self.put_block(block)
+        mark = FinalityMark(blocks[-1].hash, certificate, tuple(links))
+        try:
+            check_mark(mark)
+            branch = self._positions.get_branch(mark.block_hash)
+        except Rejected as problem:
+            raise Fault(
+                f"cannot be made final: {problem}", field=f"block {blocks[-1].header.height}"
+            ) from None
+        if [place.block_hash for place in branch] != [block.hash for block in blocks]:
+            raise Fault("are not the branch from the last final block", field="blocks made final")
+        offset = self._file.append(FINAL, branch[-1].height, mark.encode())
+        self._positions.add_mark(mark.block_hash, offset)
+        self._final_header = blocks[-1].header
+        for block in blocks:
+            self._work += BLOCK_WORK + len(block.transactions)
+            self._index.add_block(block)
+
+    def sync(self) -> None:
+        """Make everything put so far durable. Raises Fault; then nothing more may be said."""
+        self._file.sync()
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def recover(self, progress: Progress | None = None) -> Recovered:
+        """The state after the last final block, and the blocks above it. Raises Fault."""
+
+        def note(done: int, total: int) -> None:
+            self._work += (
+                BLOCK_WORK + self._load_final(self.finalized_height - total + done).header.transaction_count
+            )
+            if progress is not None:
+                progress(done, total)
+
+        self._work = 0
+        state = self.rebuild_state(self.finalized_height, note)
+        places = sorted(self._positions.bodies.values(), key=lambda place: (place.height, place.offset))
+        unfinal = tuple(self._load(place.offset) for place in places if place.height > self.finalized_height)
+        self._genesis_state = None  # needed once at most
+        return Recovered(state, unfinal)
+
+    def rebuild_state(self, height: int, progress: Progress | None = None) -> State:
+        """The state after the final block of this height, from the nearest checkpoint at or below it.
+
+        Signatures are not checked again: these blocks were checked before they were stored, and the file
+        is checksummed. Raises Fault when a stored block does not hold.
+        """
+        if height > self.finalized_height:
+            raise Fault(f"is above the last final block {self.finalized_height}", field=f"state {height}")
+        state = self._load_checkpoint(height)
+        start = state.header.height
+        for done in range(start + 1, height + 1):
+            block = self._load_final(done)
+            try:
+                state.commit(self._rules.check_block(state.view(), block, None))
+            except AssayError as problem:
+                raise Fault(
+                    f"does not hold when executed again: {problem}",
+                    field=f"block {done}",
+                    mend="run `assay audit`",
+                ) from None
+            if progress is not None:
+                progress(done - start, height - start)
+        return state
+
+    def checkpoint_if_due(self, state: State) -> bool:
+        """Call after every commit: dumps the state when enough was executed since the last dump.
+
+        A dump costs in proportion to the accounts, so it waits for as many transactions: a constant share.
+        """
+        if self._work < max(CHECKPOINT_WORK_MIN, state.account_count):
+            return False
+        return self.write_checkpoint(state)
+
+    def write_checkpoint(self, state: State) -> bool:
+        """Dump the state of a final block now, and write it in the background. False while one is written."""
+        if self._checkpoint_future is not None and not self._checkpoint_future.done():
+            return False
+        name = CheckpointName(state.header.height, state.header.hash)
+        header = self.get_header(name.height)
+        if name.height > self.finalized_height or header is None or header.hash != name.block_hash:
+            raise Fault(f"state {name.height} is not of a final block", field="checkpoint")
+        self._work = 0
+        if name.height == 0:
+            return False  # genesis.json is its checkpoint
+        # A copy: the write must not see what the next block changes.
+        chunks = tuple(bytes(chunk) for chunk in dump_state(state))
+        self._checkpoint_future = self._executor.submit(self._write_checkpoint, name, chunks)
+        return True
+
+    def close(self) -> None:
+        """Finish what is being written, and release the home. Raises Fault when the disk does."""
+        try:
+            self._index.close()
+        finally:
+            if self._is_own_executor:
+                self._executor.shutdown()
+            self._file.close()
+            self._lock.release()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _read_file(self) -> None:
+        """One pass over the block file: positions of everything, or a Fault that names what is damaged."""
+        for item in self._file.scan():
+            match item:
+                case TornTail(offset, bytes_left):
+                    log.warning("torn tail cut off", extra={"offset": offset, "bytes": bytes_left})
+                    self._file.truncate(offset)
+                case Damage():
+                    height = locate_damage(item, self._positions)
+                    raise Fault(
+                        f"{item.problem} (byte {item.offset} of {BLOCKS_NAME})",
+                        field=f"block {height}",
+                        mend=f"restore {BLOCKS_NAME} from a copy, or move it away: peers send the chain again",
+                    )
+                case Record():
+                    try:
+                        self._take(item)
+                    except Rejected as problem:
+                        if problem.code == "chain":
+                            raise
+                        raise Fault(
+                            f"is not what was stored: {problem}",
+                            field=f"block {item.height}",
+                            mend="run `assay audit`",
+                        ) from None
+        if self._file.size == 0:
+            self._file.append(IDENTITY, 0, encode_identity(self._rules))
+            self._file.sync()
+        header = self.get_header(self.finalized_height)
+        assert header is not None, "the last final block is stored"
+        self._final_header = header
+
+    def _take(self, record: Record) -> None:
+        if (record.offset == 0) != (record.type == IDENTITY):
+            raise Rejected("the file must begin with one identity record", field=BLOCKS_NAME)
+        match record.type:
+            case 0:
+                check_identity(record.payload, self._rules, self._home)
+            case 1:
+                self._positions.add_body(read_header(record.payload), record.offset)
+            case _:
+                self._positions.add_mark(decode_mark(record.payload).block_hash, record.offset)
+
+    def _open_index(self) -> Index:
+        """The index, brought up to the last final block."""
+        index = Index(self._home / "index", self._rules.genesis.digest, self._executor)
+        try:
+            height, block_hash = index.last
+            header = self.get_header(height) if height <= self.finalized_height else None
+            if height and (header is None or header.hash != block_hash):
+                log.warning("index does not match the block file: rebuilding it", extra={"height": height})
+                index.clear()
+                height = 0
+            if self.finalized_height - height > INDEX_GAP_TOLD:
+                log.info("indexing", extra={"from_height": height + 1, "to_height": self.finalized_height})
+            for missing in range(height + 1, self.finalized_height + 1):
+                index.add_block(self._load_final(missing))
+        except BaseException:
+            index.abandon()
+            raise
+        return index
+
+    def _load_checkpoint(self, height: int) -> State:
+        """The state of the newest checkpoint at or below `height` that holds, or of genesis."""
+        for name in reversed(self._checkpoints.list_names()):
+            if name.height > height:
+                continue
+            header = self.get_header(name.height)
+            try:
+                if header is None or header.hash != name.block_hash:
+                    raise Rejected("is not of a final block", field=f"checkpoint {name.height}")
+                checkpoint = self._checkpoints.read(name)
+                if checkpoint is None:
+                    continue
+                state = load_state(self._rules, bytes(checkpoint.dump))
+                if state.header.hash != name.block_hash:
+                    raise Rejected("holds another state", field=f"checkpoint {name.height}")
+            except (Rejected, Fault) as problem:
+                log.warning("checkpoint passed over: %s", problem)
+                continue
+            return state
+        if self._genesis_state is not None:
+            state, self._genesis_state = self._genesis_state, None  # made at open; it will be changed
+            return state
+        return self._rules.create_genesis_state()
+
+    def _write_checkpoint(self, name: CheckpointName, chunks: Sequence[bytes]) -> None:
+        try:
+            self._checkpoints.write(name, chunks)
+        except Fault as fault:
+            # Not the end: a checkpoint only shortens the next start, and the block file decides for itself.
+            log.error("checkpoint not written: %s", fault, extra={"height": name.height})
+        else:
+            log.info("checkpoint", extra={"height": name.height, "bytes": sum(map(len, chunks))})
+
+    def _read_mark(self, height: int) -> tuple[int, FinalityMark] | None:
+        found = self._positions.get_mark(height)
+        return None if found is None else (found[0], decode_mark(self._file.read(found[1]).payload))
+
+    def _is_final(self, block_hash: bytes) -> bool:
+        height = self._index.find_block(block_hash)
+        header = None if height is None else self.get_header(height)
+        return header is not None and header.hash == block_hash
+
+    def _find_offset(self, block_hash: bytes) -> int | None:
+        place: Place | None = self._positions.bodies.get(block_hash)
+        if place is not None:
+            return place.offset
+        height = self._index.find_block(block_hash)
+        return None if height is None else self._positions.get_offset(height)
+
+    def _load_final(self, height: int) -> Block:
+        block = self.get_block_at(height)
+        assert block is not None, "final blocks up to the last one are stored"
+        return block
+
+    def _load(self, offset: int) -> Block:
+        cached = self._cache.get(offset)
+        if cached is not None:
+            self._cache.move_to_end(offset)
+            return cached
+        payload = self._file.read(offset).payload
+        try:
+            block = decode_block(payload)
+        except Rejected as problem:
+            raise Fault(f"is not what was stored: {problem}", field=f"block at byte {offset}") from None
+        self._remember(offset, block)
+        return block
+
+    def _remember(self, offset: int, block: Block) -> None:
+        self._cache[offset] = block
+        self._cached_transactions += len(block.transactions) + 1
+        while self._cached_transactions > CACHE_TRANSACTIONS_MAX and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_transactions -= len(oldest.transactions) + 1
+
+
+def encode_identity(rules: Rules) -> bytes:
+    """The payload of the record that says whose chain a block file holds."""
+    return codec.encode((rules.genesis.chain_id, rules.genesis.digest))
+
+
+def check_identity(payload: bytes, rules: Rules, home: Path) -> None:
+    """Raises Rejected (code "chain") when the block file is of another chain."""
+    if payload == encode_identity(rules):
+        return
+    value = codec.decode(payload, what="identity", bytes_max=1024)
+    chain_id, digest = codec.check_fields(value, 2, "identity")
+    raise Rejected(
+        f"holds chain {chain_id} with genesis 0x{bytes(digest).hex()}, "
+        f"genesis.json says {rules.genesis.chain_id} with 0x{rules.genesis.digest.hex()}",
+        field=str(home),
+        mend="use the genesis.json it was made with, or another --home",
+        code="chain",
+    )

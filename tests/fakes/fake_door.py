@@ -1,0 +1,225 @@
+"""A small chain in memory behind the API's door: three blocks, one of them not final, a few accounts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Literal
+
+from consensus import block, crypto, genesis, merkle, vote
+from consensus.errors import Rejected
+from consensus.ledger.scoring import Contribution, Explanation
+from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
+from node.api import door
+from node.api.event_ring import EventRing
+
+CHAIN_ID = "test-chain"
+CLOCK_MS = 1_700_000_000_000
+KEYS = [crypto.PrivateKey.from_seed(b"account %d" % i) for i in range(3)]
+VALIDATOR = crypto.PrivateKey.from_seed(b"validator")
+
+
+def make_transfer(
+    nonce: int = 0, amount: int = 5, key: crypto.PrivateKey = KEYS[0], chain_id: str = CHAIN_ID
+):
+    """A signed transfer from one of KEYS to the second."""
+    return sign_transaction(
+        key,
+        chain_id,
+        nonce=nonce,
+        receiver=KEYS[1].address,
+        amount=amount,
+        fee=1,
+        timestamp_ms=CLOCK_MS,
+        expires_ms=CLOCK_MS + 60_000,
+    )
+
+
+def make_header(height: int, parent: bytes, transactions: Sequence[Transaction], certificate) -> block.Header:
+    scores = list(range(len(transactions)))
+    root = block.compute_transactions_root(transactions, scores, bytes(len(transactions)))
+    return block.Header(
+        epoch=0,
+        view=height,
+        height=height,
+        parent_view=max(0, height - 1),
+        parent_hash=parent,
+        proposer=VALIDATOR.public_key,
+        timestamp_ms=CLOCK_MS,
+        transaction_count=len(transactions),
+        transactions_root=root,
+        state_root=crypto.hash_bytes(b"state %d" % height),
+        history_root=bytes(32),
+        modules_digest=bytes(32),
+        validators_digest=bytes(32),
+        certificate_digest=block.compute_certificate_digest(certificate),
+    )
+
+
+def make_certificate(header: block.Header) -> vote.Certificate:
+    subject = vote.Subject(0, vote.FINALIZE, max(1, header.view), header.hash)
+    return vote.Certificate(subject, ((0, VALIDATOR.sign(subject.compute_digest(CHAIN_ID))),))
+
+
+class FakeDoor:
+    """Answers from `blocks`, `records`, `accounts`; keeps what was submitted; raises `fails` if set."""
+
+    def __init__(self, block_count: int = 4, per_block: int = 3) -> None:
+        self.events = EventRing(first_id=1000, capacity=8)
+        self.subscribed = asyncio.Event()
+        self.submitted: list[bytes] = []
+        self.ready = True
+        self.fails: Exception | None = None
+        self.records: dict[bytes, door.TransactionRecord] = {}
+        self.refusals: dict[bytes, door.RefusalRecord] = {}
+        self.blocks: list[door.BlockRecord] = []
+        self.scored: list[Transaction] = []
+        parent, certificate, nonce = bytes(32), None, 0
+        for height in range(block_count):
+            transactions = tuple(make_transfer(nonce + i) for i in range(per_block if height else 0))
+            nonce += len(transactions)
+            header = make_header(height, parent, transactions, certificate)
+            body = block.Block(
+                header, transactions, tuple(range(len(transactions))), bytes(len(transactions)), certificate
+            )
+            is_final = height < block_count - 1
+            certificate = make_certificate(header) if height else None
+            self.blocks.append(door.BlockRecord(body, is_final, certificate if is_final else None))
+            parent = header.hash
+            for i, tx in enumerate(transactions):
+                self.records[tx.id] = (
+                    door.TransactionRecord(tx, "final", height, i, header.hash, i, 0)
+                    if is_final
+                    else door.TransactionRecord(tx, "pending", score=i, outcome=0)
+                )
+
+    def get_status(self) -> door.StatusRecord:
+        if self.fails is not None:
+            raise self.fails
+        return door.StatusRecord(
+            CHAIN_ID,
+            crypto.hash_bytes(b"genesis"),
+            "node0",
+            VALIDATOR.address,
+            "0.1.0",
+            self.blocks[-1].block.header,
+            self.blocks[-2].block.header,
+            CLOCK_MS,
+            7,
+            0,
+            3,
+            False,
+            2,
+            300,
+            genesis.Parameters(),
+            self.get_models()[0],
+        )
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
+        self.submitted.extend(raws)
+        return [self._receive(raw) for raw in raws]
+
+    def _receive(self, raw: bytes) -> door.Receipt:
+        try:
+            tx = decode_transaction(raw)
+        except Rejected as error:
+            return door.Receipt(None, "rejected", error.code, str(error))
+        if not is_signed(tx, CHAIN_ID):
+            return door.Receipt(tx.id, "rejected", "signature", "signature: does not verify")
+        if tx.amount == 666:
+            return door.Receipt(tx.id, "refused", "refused", "scored 9700, refused from 9000", 9700)
+        self.records.setdefault(tx.id, door.TransactionRecord(tx, "pending", score=12, outcome=0))
+        return door.Receipt(tx.id, "accepted", score=12)
+
+    async def score(self, transaction: Transaction) -> door.VerdictRecord:
+        self.scored.append(transaction)
+        contributions = (
+            Contribution("amount", 5, 40, "amount is 5"),
+            Contribution("age", 1, -3, "the account is 1 day old"),
+        )
+        explanation = Explanation(12, 0, 100, 137, contributions)
+        return door.VerdictRecord(transaction, 12, 0, 3, (door.ModuleVerdict("fraud", explanation),))
+
+    def get_transaction(self, transaction_id: bytes) -> door.TransactionRecord | None:
+        return self.records.get(transaction_id)
+
+    async def explain(self, transaction_id: bytes) -> door.VerdictRecord | None:
+        record = self.records.get(transaction_id)
+        return None if record is None else await self.score(record.transaction)
+
+    def get_block(self, key: int | bytes | Literal["head", "finalized"]) -> door.BlockRecord | None:
+        if key == "head":
+            return self.blocks[-1]
+        if key == "finalized":
+            return self.blocks[-2]
+        found = [r for r in self.blocks if key in (r.block.hash, r.block.header.height)]
+        return found[0] if found else None
+
+    def get_blocks(self, first: int, limit: int) -> Iterator[door.BlockRecord]:
+        yield from self.blocks[first : first + limit]
+
+    def get_account(self, address: bytes) -> door.AccountRecord:
+        if address != KEYS[0].address:
+            return door.AccountRecord(address, 0, 0, 0, 0, 2)
+        profile = door.ModuleProfile("fraud", b"\x01\x02", {"transactions": 6})
+        return door.AccountRecord(address, 1_000, 6, 2**64 - 1, 0, 2, (profile,))
+
+    def get_account_history(
+        self, address: bytes, before: tuple[int, int] | None, limit: int
+    ) -> door.HistoryPage:
+        own = [
+            r
+            for r in self.records.values()
+            if r.status == "final" and address in (r.transaction.sender, r.transaction.receiver)
+        ]
+        own.sort(key=lambda r: (r.height, r.index), reverse=True)
+        own = [r for r in own if before is None or (r.height, r.index) < before]
+        page = tuple(own[:limit])
+        last = page[-1] if len(own) > limit else None
+        return door.HistoryPage(page, None if last is None else (last.height, last.index))
+
+    def prove_transaction(self, transaction_id: bytes) -> door.TransactionProof | None:
+        record = self.records.get(transaction_id)
+        if record is None or record.status != "final":
+            return None
+        found = self.blocks[record.height]
+        body = found.block
+        leaves = [
+            block.compute_leaf(t.id, s, o)
+            for t, s, o in zip(body.transactions, body.scores, body.outcomes, strict=True)
+        ]
+        siblings = merkle.prove_inclusion(leaves, record.index)
+        return door.TransactionProof(
+            body.header, record.index, len(leaves), siblings, found.certificate, (), 2, ()
+        )
+
+    def prove_account(self, address: bytes) -> door.AccountProof | None:
+        if address != KEYS[0].address:
+            return None
+        final, head = self.blocks[-2], self.blocks[-1]
+        return door.AccountProof(
+            final.block.header, b"\x93\x01\x02\x03", make_certificate(head.block.header), (head.block.header,)
+        )
+
+    def get_validators(self) -> door.ValidatorsRecord:
+        own = door.ValidatorRecord(0, VALIDATOR.public_key, VALIDATOR.address, 100, True)
+        return door.ValidatorsRecord(0, 100, 67, (own,))
+
+    def get_peers(self) -> tuple[door.PeerRecord, ...]:
+        return (door.PeerRecord("node1", VALIDATOR.public_key, "ws://127.0.0.1:26610", "outbound", True, 2),)
+
+    def get_mempool(self, limit: int) -> door.MempoolPage:
+        waiting = [r for r in self.records.values() if r.status == "pending"]
+        entries = tuple(door.MempoolEntry(r.transaction, r.score) for r in waiting[:limit])
+        return door.MempoolPage(len(waiting), sum(len(r.transaction.raw) for r in waiting), entries)
+
+    def get_models(self) -> tuple[door.ModelRecord, ...]:
+        return (door.ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000),)
+
+    def get_refusal(self, transaction_id: bytes) -> door.RefusalRecord | None:
+        return self.refusals.get(transaction_id)
+
+    def subscribe(self, last_event_id: int | None) -> AsyncIterator[door.Event]:
+        self.subscribed.set()
+        return self.events.subscribe(last_event_id)

@@ -1,0 +1,91 @@
+"""Checkpoints: whole or passed over, and few enough."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus.errors import Fault, Rejected
+from node.disk import RealDisk
+from node.store.checkpoint import (
+    CHECKPOINTS_MAX,
+    NEWEST_KEPT,
+    CheckpointFolder,
+    CheckpointName,
+    choose_kept,
+    compute_digest,
+)
+from tests.fakes.memory_disk import MemoryDisk
+
+FOLDER = Path("checkpoints")
+NAME = CheckpointName(500, bytes(range(32)))
+
+
+def write_one(dump: bytes = b"a state") -> tuple[MemoryDisk, CheckpointFolder]:
+    disk = MemoryDisk()
+    folder = CheckpointFolder(disk, FOLDER)
+    folder.write(NAME, [dump[:3], dump[3:]])
+    return disk, folder
+
+
+def test_a_checkpoint_is_read_back_under_its_name() -> None:
+    _, folder = write_one()
+    assert folder.list_names() == (NAME,)
+    checkpoint = folder.read(NAME)
+    assert checkpoint is not None
+    assert bytes(checkpoint.dump) == b"a state"
+    assert checkpoint.digest == compute_digest(NAME, [b"a state"])
+
+
+@given(st.data())
+def test_any_flipped_byte_is_found(data: st.DataObject) -> None:
+    disk, folder = write_one()
+    content = bytearray(disk.files[FOLDER / NAME.file_name])
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    disk.files[FOLDER / NAME.file_name] = bytes(content)
+    with pytest.raises(Rejected, match="checkpoint 500"):
+        folder.read(NAME)
+
+
+@given(st.integers(0, 86))
+def test_any_truncation_is_found(length: int) -> None:
+    disk, folder = write_one()
+    disk.files[FOLDER / NAME.file_name] = disk.files[FOLDER / NAME.file_name][:length]
+    with pytest.raises(Rejected, match="checkpoint 500"):
+        folder.read(NAME)
+
+
+def test_a_checkpoint_under_another_name_is_found() -> None:
+    disk, folder = write_one()
+    other = CheckpointName(501, NAME.block_hash)
+    disk.files[FOLDER / other.file_name] = disk.files[FOLDER / NAME.file_name]
+    with pytest.raises(Rejected, match="another block"):
+        folder.read(other)
+
+
+def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    for name in ("notes.txt", "12.state", "000000000012-zz.state", NAME.file_name + ".new"):
+        (tmp_path / name).write_bytes(b"?")
+    assert CheckpointFolder(RealDisk(), tmp_path).list_names() == ()
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints() -> None:
+    disk, folder = write_one()
+    disk.bytes_left = 10
+    with pytest.raises(Fault, match="full"):
+        folder.write(CheckpointName(900, bytes(32)), [b"more"])
+    assert folder.list_names() == (NAME,)
+
+
+@given(st.integers(1, 400), st.integers(1, 50))
+def test_kept_checkpoints_stay_few_and_reach_back(count: int, step: int) -> None:
+    kept: frozenset[int] = frozenset()
+    for number in range(1, count + 1):
+        kept = choose_kept([*kept, number * step])
+    assert len(kept) <= CHECKPOINTS_MAX
+    newest = [number * step for number in range(max(1, count - NEWEST_KEPT + 1), count + 1)]
+    assert set(newest) <= kept
+    for back in range(NEWEST_KEPT, count):
+        asked = (count - back) * step
+        assert asked - max(height for height in kept if height <= asked) <= 3 * back * step

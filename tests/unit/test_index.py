@@ -1,0 +1,205 @@
+"""The index: what it answers, from the buffer or the file, and that it is never trusted too far."""
+
+import logging
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.store import index as index_module
+from node.store.index import Index, IndexReader
+from tests.chain_factory import ChainFactory
+
+CHAIN = bytes(32)
+
+
+class Inline(Executor):
+    """Runs what is submitted at once."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def,override]
+        future: Future[object] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Never(Executor):
+    """Takes what is submitted and does nothing: a disk that is far behind."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def,override]
+        return Future()
+
+
+@pytest.fixture(scope="module")
+def factory() -> ChainFactory:
+    made = ChainFactory()
+    made.grow(20, transactions=3)
+    return made
+
+
+def open_index(path: Path, executor: Executor | None = None) -> Index:
+    return Index(path / "index", CHAIN, executor or Inline())
+
+
+def expect_history(factory: ChainFactory, address: bytes) -> list[tuple[int, int]]:
+    places = [
+        (block.header.height, place)
+        for block in factory.blocks
+        for place, tx in enumerate(block.transactions)
+        if address in (tx.sender, tx.receiver)
+    ]
+    return sorted(places, reverse=True)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 25, 10_000])
+def test_everything_is_found_wherever_it_lies(
+    batch: int, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", batch)
+    index = open_index(tmp_path)
+    for block in factory.blocks:
+        index.add_block(block)
+    for block in factory.blocks:
+        assert index.find_block(block.hash) == block.header.height
+        for place, tx in enumerate(block.transactions):
+            assert index.find_transaction(tx.id) == (block.header.height, place)
+    for key in factory.keys:
+        assert list(index.get_history(key.address, None, 1000)) == expect_history(factory, key.address)
+    assert index.find_transaction(bytes(32)) is None
+    assert index.find_block(bytes(32)) is None
+    assert index.get_history(bytes(20), None, 10) == ()
+    assert index.last == (20, factory.blocks[-1].hash)
+    index.close()
+
+
+@given(limit=st.integers(1, 9), cut=st.integers(0, 20))
+def test_pages_of_a_history_join_without_a_gap(
+    limit: int, cut: int, factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    index = open_index(tmp_path_factory.mktemp("index"))
+    for block in factory.blocks[:cut]:
+        index.add_block(block)
+    index.flush()
+    for block in factory.blocks[cut:]:
+        index.add_block(block)
+    address, found, before = factory.keys[1].address, [], None
+    while page := index.get_history(address, before, limit):
+        assert len(page) <= limit
+        found += page
+        before = page[-1]
+    assert found == expect_history(factory, address)
+    index.close()
+
+
+def test_it_goes_on_where_it_was_closed(factory: ChainFactory, tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    for block in factory.blocks:
+        index.add_block(block)
+    index.close()
+    again = open_index(tmp_path)
+    assert again.last == (20, factory.blocks[-1].hash)
+    assert again.find_block(factory.blocks[3].hash) == 4
+    again.close()
+
+
+def test_reads_do_not_wait_for_a_disk_that_is_behind(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 10)
+    index = Index(tmp_path / "index", CHAIN, Never())
+    for block in factory.blocks:
+        index.add_block(block)
+    assert index.find_block(factory.blocks[0].hash) == 1
+    assert list(index.get_history(factory.keys[2].address, None, 99)) == expect_history(
+        factory, factory.keys[2].address
+    )
+
+
+def test_a_thread_writes_while_blocks_come(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 10)
+    with ThreadPoolExecutor(1) as executor:
+        index = open_index(tmp_path, executor)
+        for block in factory.blocks:
+            index.add_block(block)
+            assert index.find_block(block.hash) == block.header.height
+            assert index.find_block(factory.blocks[0].hash) == 1
+        index.close()
+    again = open_index(tmp_path)
+    assert again.last[0] == 20
+    again.close()
+
+
+def test_the_map_grows_when_it_is_full(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "MAP_BYTES_START", 1 << 16)
+    index = open_index(tmp_path)
+    for block in factory.blocks:
+        index.add_block(block)
+        index.flush()
+    assert index.find_transaction(factory.blocks[0].transactions[0].id) == (1, 0)
+    assert index.find_transaction(factory.blocks[-1].transactions[2].id) == (20, 2)
+    index.close()
+
+
+def test_an_index_of_another_chain_is_rebuilt(
+    factory: ChainFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = open_index(tmp_path)
+    index.add_block(factory.blocks[0])
+    index.close()
+    with caplog.at_level(logging.WARNING):
+        other = Index(tmp_path / "index", b"\x01" * 32, Inline())
+    assert "another chain" in caplog.text
+    assert other.last == (0, b"")
+    other.close()
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_damaged_index_is_rebuilt(
+    size: int, factory: ChainFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = open_index(tmp_path)
+    index.add_block(factory.blocks[0])
+    index.close()
+    (tmp_path / "index" / "data.mdb").write_bytes(b"\xff" * size)
+    with caplog.at_level(logging.WARNING):
+        again = open_index(tmp_path)
+    assert "rebuilding" in caplog.text
+    assert again.last == (0, b"")
+    again.add_block(factory.blocks[0])
+    again.close()
+
+
+def test_an_index_that_was_open_when_the_machine_went_down_is_rebuilt(
+    factory: ChainFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = open_index(tmp_path)
+    index.add_block(factory.blocks[0])
+    index.close()
+    (tmp_path / "index" / "unclean").write_text("another boot")
+    with caplog.at_level(logging.WARNING):
+        again = open_index(tmp_path)
+    assert "machine went down" in caplog.text
+    assert again.last == (0, b"")
+    again.close()
+
+
+def test_a_reader_beside_the_writer_finds_what_differs(factory: ChainFactory, tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    for block in factory.blocks[:10]:
+        index.add_block(block)
+    index.flush()
+    # A second handle in one process is not LMDB's way: the writer is closed first.
+    index.close()
+    reader = IndexReader(tmp_path / "index")
+    assert (reader.last_height, reader.chain) == (10, CHAIN)
+    assert all(reader.find_difference(block) is None for block in factory.blocks[:10])
+    assert reader.find_difference(factory.blocks[10]) == "the block's hash"
+    reader.close()
