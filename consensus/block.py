@@ -22,7 +22,7 @@ from consensus.transaction import Transaction, decode_transaction
 
 HEADER_TAG: Final = b"assay/header/1"
 HASH_BYTES: Final = 32
-HEADER_BYTES_MAX: Final = 512  # sixteen fields, seven of them hashes
+HEADER_BYTES_MAX: Final = 512  # fourteen fields: seven hashes, a key and six numbers take 330
 BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
 BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
 GENESIS_VIEW: Final = 0
@@ -167,7 +167,8 @@ def decode_block(data: bytes) -> Block:
     block = Block(
         header,
         tuple(
-            decode_transaction(codec.check_bytes(raw, "transaction", length_max=BLOCK_BYTES_MAX)) for raw in raws
+            decode_transaction(codec.check_bytes(raw, "transaction", length_max=BLOCK_BYTES_MAX))
+            for raw in raws
         ),
         scores,
         codec.check_bytes(outcomes, "outcomes", length_max=BLOCK_TRANSACTIONS_MAX),
@@ -188,11 +189,13 @@ def check_body(block: Block) -> None:
     header = block.header
     counts = {len(block.transactions), len(block.scores), len(block.outcomes), header.transaction_count}
     if len(counts) != 1:
-        raise Rejected("transactions, scores, outcomes and count differ in number", field="block", code="body")
+        raise Rejected(
+            "transactions, scores, outcomes and count differ in number", field="block", code="body"
+        )
     for score in block.scores:
         codec.check_int(score, "score", high=scoring.SCORE_MAX)
-    if any(outcome > scoring.REFUSE for outcome in block.outcomes):
-        raise Rejected("unknown outcome", field="block.outcomes", code="body")
+    if any(outcome > scoring.FLAG for outcome in block.outcomes):
+        raise Rejected("must be accept (0) or flag (1)", field="block.outcomes", code="body")
     root = compute_transactions_root(block.transactions, block.scores, block.outcomes)
     if root != header.transactions_root:
         raise Rejected("does not match the body", field="header.transactions_root", code="body")

@@ -21,6 +21,8 @@ MONEY_MAX: Final = 2**53 - 1  # the largest integer that every JSON reader keeps
 TIME_MS_MAX: Final = 2**48 - 1  # the year 10889; keeps sums of times far below 2^63
 UINT64_MAX: Final = 2**64 - 1
 
+_TYPES: Final = frozenset((tuple, int, bytes, str, bool, type(None)))
+
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
@@ -33,7 +35,9 @@ def encode(value: Any) -> bytes:
 def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> Any:
     """The tuple that `data` is the canonical form of. Raises Rejected (code "encoding" or "size").
 
-    `what` names the thing in errors; at most `items_max` values are made of it, at all depths.
+    `what` names the thing in errors; at most `items_max` values are made of it, at all depths. msgpack
+    makes room for an array when it reads its header, and nests at most 1,024 deep: headers without
+    contents cost at most 1,024 * items_max pointers, mostly untouched pages, until they are refused.
     """
     if len(data) > bytes_max:
         raise Rejected(f"{len(data)} bytes, at most {bytes_max} allowed", field=what, code="size")
@@ -44,6 +48,8 @@ def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> 
         left -= len(items) + 1
         if left < 0:
             raise Rejected(f"more than {items_max} values in one message", field=what, code="size")
+        if not _TYPES.issuperset(map(type, items)):
+            raise _refuse_type(what)
         return tuple(items)
 
     try:
@@ -52,7 +58,7 @@ def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> 
             raw=False,
             strict_map_key=True,
             list_hook=freeze,
-            max_array_len=items_max,
+            max_array_len=min(items_max, len(data)),
             max_map_len=0,
             max_ext_len=0,
             max_bin_len=bytes_max,
@@ -69,6 +75,8 @@ def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> 
             code="encoding",
             mend="encode it as an array of integers and byte strings",
         ) from None
+    if type(value) not in _TYPES:
+        raise _refuse_type(what)
     if not canonical:
         raise Rejected(
             "is not in canonical form",
@@ -77,6 +85,15 @@ def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> 
             mend="write every value in its shortest msgpack form",
         )
     return value
+
+
+def _refuse_type(what: str) -> Rejected:
+    return Rejected(
+        "holds a map, a float or an extension",
+        field=what,
+        code="encoding",
+        mend="use arrays of integers, byte strings, text, booleans and nil",
+    )
 
 
 def check_fields(value: Any, count: int, what: str) -> tuple[Any, ...]:

@@ -163,7 +163,12 @@ def read_genesis(text: str) -> Genesis:
     if len(text) > GENESIS_BYTES_MAX:
         raise Rejected(f"more than {GENESIS_BYTES_MAX} bytes", field="genesis", code="size")
     try:
-        document = json.loads(text, parse_float=_refuse_number, parse_constant=_refuse_number)
+        document = json.loads(
+            text,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+            object_pairs_hook=_read_pairs,
+        )
     except (ValueError, RecursionError) as error:
         raise Rejected(f"is not JSON ({error})", field="genesis", mend="restore the file") from None
     root = _read_object(document, "genesis", {"parameters", "reporters", "modules"})
@@ -181,7 +186,10 @@ def read_genesis(text: str) -> Genesis:
     for entry in _read_list(root["accounts"], "accounts"):
         item = _read_object(entry, "accounts", set(), ("address", "balance"))
         accounts.append(
-            (_read_hex(item["address"], "accounts.address"), codec.check_int(item["balance"], "accounts.balance"))
+            (
+                _read_hex(item["address"], "accounts.address"),
+                codec.check_int(item["balance"], "accounts.balance"),
+            )
         )
     modules = []
     for entry in _read_list(root.get("modules", []), "modules"):
@@ -239,12 +247,20 @@ def _read_list(value: Any, what: str) -> list[Any]:
 
 
 def _read_hex(value: Any, what: str) -> bytes:
-    if type(value) is not str or not value.startswith("0x"):
-        raise Rejected("must be hex with 0x", field=what)
     try:
-        return bytes.fromhex(value[2:])
+        data = bytes.fromhex(value[2:]) if type(value) is str else b""
     except ValueError:
-        raise Rejected("must be hex with 0x", field=what) from None
+        data = b""
+    if value != "0x" + data.hex():  # one spelling: no blanks, no capitals
+        raise Rejected("must be lower-case hex with 0x", field=what)
+    return data
+
+
+def _read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("a name is listed twice in one object")
+    return names
 
 
 def _refuse_number(text: str) -> Any:

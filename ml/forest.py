@@ -30,6 +30,7 @@ FEATURES_MAX: Final = 32
 LEAF_SCALE_BITS: Final = 16  # a leaf is its log-odds times 2^16
 VALUE_MAX: Final = 2**24  # log-odds of 256; |margin| <= 2^9 * 2^24 = 2^33
 THRESHOLD_MAX: Final = 254  # a byte always satisfies <= 255
+CHUNK_ROWS: Final = 256  # rows scored at once: arrays small enough that freeing them unmaps no pages
 LEAF: Final = 255  # stands in place of a feature at a leaf
 FOREST_ITEMS_MAX: Final = 8 + TREES_MAX * (NODES_MAX + 5)  # values one encoded forest decodes to
 
@@ -88,8 +89,12 @@ class Forest:
 
     def compute_margins(self, features: Bytes) -> Int64s:
         """int64[n]: log-odds times 2^16 of each row of uint8[n, features]."""
-        leaves = self.compute_leaves(features) + _first_leaves(len(self.trees))
-        margins: Int64s = self._leaf_values.take(leaves).sum(axis=1, dtype=np.int64)
+        margins = np.empty(len(features), dtype=np.int64)
+        first = np.arange(len(self.trees), dtype=np.int64) * LEAVES_MAX
+        for low in range(0, len(features), CHUNK_ROWS):
+            rows = slice(low, low + CHUNK_ROWS)
+            leaves = self.compute_leaves(features[rows]) + first
+            margins[rows] = self._leaf_values.take(leaves).sum(axis=1)
         return margins
 
     def explain_margin(self, features: Bytes) -> Int64s:
@@ -126,10 +131,6 @@ class Forest:
 _LOWEST_BIT: Final = np.zeros(2**16, dtype=np.uint8)
 for _bit in reversed(range(16)):
     _LOWEST_BIT[1 << _bit :: 1 << (_bit + 1)] = _bit  # the numbers whose lowest set bit is _bit
-
-
-def _first_leaves(trees: int) -> Int64s:
-    return np.arange(trees, dtype=np.int64) * LEAVES_MAX
 
 
 def _skip(tree: Tree, node: int) -> int:

@@ -138,7 +138,7 @@ def plan_room(
         raise NotYet(
             f"{len(pending)} transactions ({pending.size_bytes} bytes) are pending, all paying at least as much",
             field="fee",
-            mend="raise it or try later",
+            mend=f"pay {compute_fee_for(pending.get_price_floor() + 1, len(tx.raw))} or more, or try later",
             code="pool_full",
         )
     return victims

@@ -23,7 +23,7 @@ from consensus.errors import AssayError, Rejected
 from consensus.secp256k1 import Signed
 from node.disk import RealDisk
 from node.store.block_file import BlockFile
-from node.store.index import IndexReader
+from node.store.index_reader import IndexReader
 
 Answers = Callable[[], list[bool]]
 IndexProblem = tuple[int, str]  # height, what the index has wrong about it
@@ -101,7 +101,7 @@ def find_index_problem(home: Path, chain: bytes, offsets: Sequence[int]) -> Inde
             except AssayError:
                 return None  # the block itself is bad: the audit's own pass says so
             if difference is not None:
-                return height, f"index: {difference} is missing or elsewhere"
+                return height, f"index: {difference}"
         return None
     finally:
         file.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -54,10 +55,11 @@ class ChainStatus:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """What a sender needs of an account: the balance, and a nonce that was never used."""
+    """What a sender needs of an account: its balance and free nonces, beside those that wait and at all."""
 
     balance: int
     nonce: int
+    nonce_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class NodeClient:
 
     async def get_account(self, address: bytes) -> AccountStatus:
         document = await self.get_json(f"/v1/accounts/0x{address.hex()}")
-        return _read_answer(lambda d: AccountStatus(d["balance"], d["nonce"]), document)
+        return _read_answer(lambda d: AccountStatus(d["balance"], d["nonce"], d["nonce_pending"]), document)
 
     async def get_transaction(self, transaction_id: bytes) -> TransactionStanding | None:
         """None when no node that answers has seen it."""
@@ -347,7 +349,8 @@ def _explain_failure(url: str, failure: Exception, timeout_s: float | None) -> A
             f"gave no answer within {timeout_s:.0f} s", field=url, code="timeout", mend="try again later"
         )
     if isinstance(failure, aiohttp.ClientConnectorError):
-        reason = failure.os_error.strerror or str(failure.os_error)
+        number = failure.os_error.errno  # asyncio's own text repeats the address
+        reason = os.strerror(number) if number is not None and number > 0 else str(failure.os_error)
         return NotYet(
             f"no node answers ({reason})", field=url, code="unreachable", mend="start it, or check the URL"
         )

@@ -83,7 +83,9 @@ class Desk:
         """What a transaction of now should carry: wall time, or the workload's."""
         node = self._node
         chain_ms = node.chain.finalized.timestamp_ms
-        return chain_ms if node.rules.parameters.clock == CLOCK_WORKLOAD else max(chain_ms, node.clock.now_ms())
+        return (
+            chain_ms if node.rules.parameters.clock == CLOCK_WORKLOAD else max(chain_ms, node.clock.now_ms())
+        )
 
     def is_ready(self) -> bool:
         node = self._node
@@ -239,6 +241,7 @@ class Desk:
         rows = view.get_module_rows(address)
         if account is None or rows is None:
             return AccountRecord(address, 0, 0, 0, 0, height)
+        pending = node.mempool.get_pending(address)
         profiles = tuple(
             ModuleProfile(seat.module.name, bytes(rows[seat.place]), {}) for seat in node.rules.seats
         )
@@ -250,6 +253,7 @@ class Desk:
             account.stake,
             height,
             profiles,
+            None if not pending else max(account.nonce_next, pending[-1].nonce + 1),
         )
 
     def get_account_history(self, address: bytes, before: tuple[int, int] | None, limit: int) -> HistoryPage:

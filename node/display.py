@@ -68,4 +68,4 @@ def _show(cell: Any) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.lstrip("+-").isdecimal() or text == "-"
+    return text.lstrip("+-").isdecimal() or text in ("", "-")

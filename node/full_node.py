@@ -27,6 +27,7 @@ from consensus.block import Block, Header, decode_header
 from consensus.errors import Rejected
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
+from consensus.ledger.scoring import OUTCOME_NAMES
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
 from node import config, modules
@@ -79,6 +80,7 @@ log = logging.getLogger("assay.node")
 
 EPOCH: Final = 0  # one for now: the validator set changes with a later protocol version
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
+BLOCKS_TIMED_MAX: Final = 64  # valid and not yet final; abandoned ones leave by age
 RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
 SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
 
@@ -102,6 +104,8 @@ class FullNode:
         self.clock = clock or SystemClock()
         self._rng = rng
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seen_ms: dict[bytes, int] = {}  # when a block became valid here, until it is final
+        self._expired_told = 0
         self._is_open = False
         genesis = config.read_genesis(home)
         self.rules = Rules(genesis, modules.load_modules(genesis, home))
@@ -114,6 +118,7 @@ class FullNode:
         self.genesis_header = self.rules.create_genesis_state().header
         self.read_block = make_block_reader(validators)
         self.metrics = NodeMetrics()
+        self.metrics.node.info({"name": settings.name, "chain": genesis.chain_id})
         self.store = Store.open(home, self.rules)
         try:
             recovered = self.store.recover()
@@ -360,6 +365,10 @@ class FullNode:
 
     def _on_valid(self, block: Block) -> None:
         header = block.header
+        seen_ms = self._seen_ms
+        seen_ms[header.hash] = self.clock.monotonic_ms()
+        while len(seen_ms) > BLOCKS_TIMED_MAX:
+            del seen_ms[next(iter(seen_ms))]
         self.events.publish("head", {"height": header.height, "hash": "0x" + header.hash.hex()})
         self.finality.retry()
 
@@ -381,9 +390,28 @@ class FullNode:
                     "flagged": flagged,
                 },
             )
+            self._tell_transactions(block)
+            self._measure_finality(block)
             self.judge_room.on_chain_grown(header.hash)
         self._send_status()
         self.store.checkpoint_if_due(self._state)
+
+    def _tell_transactions(self, block: Block) -> None:
+        """One event per block for all its transactions: one each would push everything else out of the ring."""
+        if block.transactions:
+            told = [
+                {"id": "0x" + tx.id.hex(), "score": score, "outcome": OUTCOME_NAMES[outcome]}
+                for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True)
+            ]
+            self.events.publish("transaction", {"height": block.header.height, "transactions": told})
+
+    def _measure_finality(self, block: Block) -> None:
+        seen_ms = self._seen_ms.pop(block.hash, None)
+        if seen_ms is not None:
+            self.metrics.finalization_seconds.observe((self.clock.monotonic_ms() - seen_ms) / 1_000)
+        skipped = block.header.view - block.header.parent_view - 1
+        if skipped > 0:
+            self.metrics.views_nullified.inc(skipped)
 
     def _send_status(self, node_key: bytes | None = None) -> None:
         final = self.chain.finalized
@@ -399,6 +427,10 @@ class FullNode:
         metrics.finalized_height.set(self.chain.finalized.height)
         metrics.view.set(self.engine.view)
         metrics.peers.set(len(self.network.peers()))
+        metrics.epoch.set(self.chain.finalized.epoch)
+        dropped = self.mempool.dropped["expired"]
+        metrics.count_transactions("expired", dropped - self._expired_told)
+        self._expired_told = dropped
         metrics.syncing.set(self.catching_up.is_syncing)
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.size_bytes)
@@ -443,6 +475,7 @@ class FullNode:
         self.judge_room.judge(judge.block.hash, decode_header(judge.payload))
 
     def finalize(self, finalize: contract.Finalize) -> None:
+        self._observe(finalize.certificate)
         self.finality.finalize(finalize.certificate)
 
     def report_evidence(self, report: contract.ReportEvidence) -> None:
@@ -515,8 +548,6 @@ class FullNode:
         if not self.engine.is_needed(message):
             return  # known, old or far ahead: not worth a signature check
         check_message(message, self.rules.validators, self.rules.chain_id, crypto.verify)
-        if isinstance(message, Certificate):
-            self._observe(message)
         if body is not None and isinstance(message, Proposal):
             header: Header = decode_header(message.payload)
             self.judge_room.offer_body(header, body, peer.node_key)

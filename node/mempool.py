@@ -13,7 +13,7 @@ Leaves out: gossip, signature checks (`node.verification`), the answers of HTTP.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ class Mempool:
         self._is_workload = self._parameters.clock == CLOCK_WORKLOAD
         self._pending = Pending(self._rank_by_time if self._is_workload else _rank_by_price)
         self._drops = DropLog(self.policy.drops_kept)
-        self._finals: dict[bytes, None] = {}
+        self._finals: OrderedDict[bytes, None] = OrderedDict()  # a dict's front fills up with holes
         self._back_off = BackOff(
             self.policy.refusals_max, self.policy.refusals_window_ms, self.policy.back_off_ms
         )
@@ -325,7 +325,7 @@ class Mempool:
                 self._pending.remove(entry)
                 self.finalized += 1
         while len(finals) > FINALS_KEPT:
-            del finals[next(iter(finals))]
+            finals.popitem(last=False)
         self.recheck({tx.sender: None for tx in block.transactions}, view)
         if self._is_workload:
             self.on_clock(self._chain_ms)
@@ -425,11 +425,6 @@ class Mempool:
             if index >= start:
                 page.append(entry)
         return page
-
-    def get_price_floor(self) -> int:
-        """The price (see `node.pending.compute_price`) that a newcomer must exceed; 0 while there is room."""
-        is_full = len(self) >= self.policy.count_max or self.size_bytes >= self.policy.bytes_max
-        return self._pending.get_price_floor() if is_full else 0
 
     # --- bookkeeping --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from consensus.block import Block, Header
 from consensus.crypto import PrivateKey
@@ -120,6 +121,6 @@ class ChainFactory:
         return home
 
 
-def forge(block: Block, **changes: object) -> Block:
+def forge(block: Block, **changes: Any) -> Block:
     """The block with other header fields."""
     return replace(block, header=replace(block.header, **changes))

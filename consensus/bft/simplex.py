@@ -226,7 +226,8 @@ class SimplexEngine(Follower):
         block = found.proposal.block
         if self._own is not None and found.has_vote(NOTARIZE, self._own):
             return
-        if block.parent_view < self._final_view or self._blocks.is_invalid(block.hash):
+        is_forked = block.parent_view == self._final_view and block.parent_hash != self._final_hash
+        if block.parent_view < self._final_view or is_forked or self._blocks.is_invalid(block.hash):
             self._is_hopeless = True  # Simplex rule 4: the proposal is permanently invalid
             return
         if not self._is_parent_ready(block):

@@ -87,10 +87,10 @@ def load_state(rules: Rules, data: bytes | bytearray | memoryview) -> State:
             f"{row_bytes} bytes, this chain's modules need {rules.row_bytes}", field="snapshot.row_bytes"
         )
     header = decode_header(codec.check_bytes(header_raw, "snapshot.header", length_max=HEADER_BYTES_MAX))
-    codec.check_int(count, "snapshot.account_count", high=tree.SLOTS_MAX)
+    codec.check_int(count, "snapshot.account_count", low=1, high=tree.SLOTS_MAX)
     codec.check_int(entries, "snapshot.record_count", high=RECORDS_MAX)
     history = _read_history(history_size, peaks)
-    rows = np.frombuffer(source.take(count * row_bytes, "accounts"), dtype=np.uint8).reshape(count, row_bytes)
+    rows = np.frombuffer(source.look(count * row_bytes, "accounts"), dtype=np.uint8).reshape(count, row_bytes)
     records = _read_records(source, entries)
     source.check_end()
     if records.get(rec.NAMESPACE_PARAMETER + rec.PARAMETER_GENESIS) != rules.genesis.digest:
@@ -122,10 +122,14 @@ class _Source:
         self._at = 0
 
     def take(self, length: int, what: str) -> bytes:
+        return bytes(self.look(length, what))
+
+    def look(self, length: int, what: str) -> memoryview:
+        """The same without a copy."""
         if self._at + length > len(self.body):
             raise Rejected("ends too early", field=f"snapshot.{what}", mend="fetch or write another")
         self._at += length
-        return bytes(self.body[self._at - length : self._at])
+        return self.body[self._at - length : self._at]
 
     def check_end(self) -> None:
         if self._at != len(self.body):

@@ -144,15 +144,19 @@ class State:
         return View(self, (), self.header)
 
     def fill(self, rows: Rows, records: Records, history: CompactRange) -> bytes:
-        """Sets an empty state to these contents, and returns its root; the caller sets `header`."""
+        """Sets an empty state to these contents, and returns its root; the caller sets `header`.
+
+        `rows` is taken over, not copied, when it can be written to.
+        """
         count = len(rows)
         addresses = np.ascontiguousarray(rows[:, :20]).tobytes()
         self.slot_by_address = {addresses[20 * slot : 20 * slot + 20]: slot for slot in range(count)}
         if len(self.slot_by_address) != count:
             raise Fault("an address has two slots", field="state.accounts")
-        self._rows = np.array(rows, dtype=np.uint8, order="C") if count else self._rows
+        if count:
+            self._rows = np.require(rows, dtype=np.uint8, requirements=("C", "W", "O"))
         self.account_count = count
-        self.tree.build(rows)
+        self.tree.build(self._rows[:count])
         self.records, self.history = records, history
         return self.compute_root()
 

@@ -137,6 +137,8 @@ class AccountRecord:
     """An account after the last final block; zeros when the address was never used.
 
     nonce is the next one above all used; bit i of nonce_window is set when nonce - 1 - i was used.
+    nonce_pending: the next one above those that wait in this node's mempool too, for the account's next
+    transaction (None: none wait).
     """
 
     address: bytes
@@ -146,6 +148,7 @@ class AccountRecord:
     stake: int
     height: int
     modules: tuple[ModuleProfile, ...] = ()
+    nonce_pending: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,7 @@ def form_account(record: door.AccountRecord) -> Json:
         "address": to_hex(record.address),
         "balance": record.balance,
         "nonce": record.nonce,
+        "nonce_pending": record.nonce if record.nonce_pending is None else record.nonce_pending,
         "nonce_window": f"0x{record.nonce_window:016x}",
         "stake": record.stake,
         "height": record.height,

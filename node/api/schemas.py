@@ -198,6 +198,7 @@ def build_schemas(limits: Limits) -> Json:
                 "address": ADDRESS_SCHEMA,
                 "balance": _INT,
                 "nonce": _INT,
+                "nonce_pending": {**_INT, "description": "above those that wait in this node's mempool too"},
                 "nonce_window": {"type": "string", "pattern": "^0x[0-9a-f]{16}$"},
                 "stake": _INT,
                 "height": _INT,

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from consensus.codec import check_int
     from node.api.json_reading import read_hex
     from node.client import NodeClient, run_with_client
-    from node.display import print_fields, print_json, print_table, shorten
+    from node.display import print_fields, print_json, print_table
     from node.endpoints import find_urls
 
     read_hex(args.address, "ADDRESS", crypto.ADDRESS_BYTES)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             [
                 (
                     record["height"],
-                    shorten(record["id"]),
+                    record["id"],
                     "to" if record["transaction"]["sender"] == args.address else "from",
                     record["transaction"][
                         "receiver" if record["transaction"]["sender"] == args.address else "sender"

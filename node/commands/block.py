@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             [
                 (
                     index,
-                    shorten(tx["id"]),
+                    tx["id"],
                     tx["kind"],
                     shorten(tx["sender"], 12),
                     shorten(tx["receiver"], 12),

@@ -1,6 +1,7 @@
 """`assay send`: sign a transfer, submit it, and on request wait until it is final.
 
-Nonce, time, expiry and fee come from the node: the account's next nonce, the chain's own clock, the
+Nonce, time, expiry and fee come from the node: the account's next nonce (above its waiting ones: two
+sends in a row are two transfers), the chain's own clock, the
 longest lifetime the chain allows and its smallest fee. The key never leaves this process.
 """
 
@@ -74,7 +75,7 @@ async def _send(
     from consensus.transaction import sign_transaction
 
     status = await client.get_status()
-    nonce = args.nonce if args.nonce is not None else (await client.get_account(key.address)).nonce
+    nonce = args.nonce if args.nonce is not None else (await client.get_account(key.address)).nonce_pending
     parameters = status.parameters
     tx = sign_transaction(
         key,

@@ -1,25 +1,30 @@
 """Before anything is measured: every sender gets what its rows need, from accounts that hold enough.
 
-Several funders send at once, each with contiguous nonces. What a sender holds already counts. Funding
-carries the chain's clock as its time, so that it does not move a workload's clock.
-Invariant: nothing is sent unless the funders hold it all. Leaves out: giving anything back.
+Funding is judged like any payment, so it is made to look like what it is, a regular payout: a funder pays
+all of its senders alike, one every quarter of an hour of the chain's own clock (a workload's clock costs
+nothing to move), and what is refused all the same is paid in two halves.
+Invariant: nothing is sent unless the funders hold it all; each funder's nonces are contiguous but for
+refusals. Leaves out: giving anything back; a wall clock, where a payout pace would cost real time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consensus.errors import Fault, Rejected
-from node.replay.delivery import Delivery, Failed, Fate, Parcel, Place, Refused
+from node.replay.delivery import Delivery, Fate, Parcel, Place, Refused
 from node.replay.network import Holding, NetworkClient, NodeAway
 from node.replay.schedule import Schedule
 from node.replay.signer import Signer
 
 ASKS_MAX: Final = 16  # account questions in flight; a node answers one in a millisecond
 ASK_AGAIN_S: Final = 0.3
+PACE_MS: Final = 900_000  # of one funder's payments, on the chain's clock: no burst by anybody's rule
+HALVINGS_MAX: Final = 6  # of one payment; a 64th that is refused says that funding will not work here
 
 
 @dataclass(slots=True)
@@ -28,6 +33,18 @@ class Funder:
 
     signer: Signer
     left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """`sender` indexes the trace's names. halvings: how often it was refused and cut in two."""
+
+    sender: int
+    amount: int
+    halvings: int = 0
+
+
+Plan = list[deque[Payment]]  # one line of payments per funder
 
 
 async def read_holdings(network: NetworkClient, addresses: Sequence[bytes]) -> list[Holding]:
@@ -48,27 +65,37 @@ async def read_holdings(network: NetworkClient, addresses: Sequence[bytes]) -> l
     return list(await asyncio.gather(*(ask(i, address) for i, address in enumerate(addresses))))
 
 
-def plan_funding(
-    schedule: Schedule, holdings: Sequence[Holding], funders: Sequence[Funder]
-) -> list[tuple[int, int, int]]:
-    """(funder, sender's index in the trace's names, amount). Raises Rejected when the funders hold too little."""
+def plan_funding(schedule: Schedule, holdings: Sequence[Holding], funders: Sequence[Funder]) -> Plan:
+    """Who pays whom how much. Raises Rejected when the funders hold too little.
+
+    Senders are sorted by what they lack and cut into one band per funder, so that a funder's equal
+    payments waste little; if even that is too much, everybody is paid exactly.
+    """
     fee = schedule.facts.fee
-    plan = []
-    for (sender, need), holding in zip(schedule.needs.items(), holdings, strict=True):
-        if holding.balance < need:
-            # The one that holds most gives: amounts spread evenly, and so do nonces.
-            funder = max(range(len(funders)), key=lambda i: funders[i].left, default=-1)
-            amount = need - holding.balance
-            if funder < 0 or funders[funder].left < amount + fee:
-                total = sum(schedule.needs.values())
-                raise Rejected(
-                    f"senders need {total} units in all, the funded accounts do not hold enough",
-                    field="funding",
-                    mend="give a --key with a larger balance, or replay fewer rows with --limit",
-                    code="unfunded",
-                )
-            funders[funder].left -= amount + fee
-            plan.append((funder, sender, amount))
+    lacking = sorted(
+        (need - holding.balance, sender)
+        for (sender, need), holding in zip(schedule.needs.items(), holdings, strict=True)
+        if holding.balance < need
+    )
+    size = max(1, -(-len(lacking) // max(1, len(funders))))
+    bands = [lacking[start : start + size] for start in range(0, len(lacking), size)]
+    by_wealth = sorted(range(len(funders)), key=lambda i: -funders[i].left)
+    # The dearest band goes to the richest funder. Room for halving: twice the fees.
+    seats = list(zip(by_wealth, reversed(bands), strict=False))
+    alike = {funder: len(band) * (band[-1][0] + 2 * fee) for funder, band in seats}
+    is_alike = all(cost <= funders[funder].left for funder, cost in alike.items())
+    plan: Plan = [deque() for _ in funders]
+    for funder, band in seats:
+        for amount, sender in sorted(band, key=lambda item: item[1]):
+            plan[funder].append(Payment(sender, band[-1][0] if is_alike else amount))
+        cost = sum(payment.amount + 2 * fee for payment in plan[funder])
+        if cost > funders[funder].left or len(bands) > len(funders):
+            raise Rejected(
+                f"the senders lack {sum(amount for amount, _ in lacking)} units, more than the funded accounts hold",
+                field="funding",
+                mend="give a --key with a larger balance, or replay fewer rows with --limit",
+                code="unfunded",
+            )
     return plan
 
 
@@ -79,37 +106,69 @@ class Funding:
         self._schedule = schedule
         self._delivery = delivery
         self._funders = funders
-        self._left = 0
+        self._open = 0
         self._problem = ""
         self.count = 0
 
-    async def run(self, plan: Sequence[tuple[int, int, int]], now_ms: Callable[[], int]) -> None:
-        """Raises Fault when a transfer cannot be made final."""
-        queues: dict[int, list[tuple[int, int]]] = {}
-        for funder, sender, amount in reversed(plan):
-            queues.setdefault(funder, []).append((sender, amount))
-        self._left = len(plan)
-        while self._left and not self._problem:
-            for funder, queue in queues.items():
-                signer = self._funders[funder].signer
-                while queue and signer.has_room:
-                    sender, amount = queue.pop()
-                    self._send(signer, self._schedule.addresses[sender], amount, now_ms())
+    async def run(self, plan: Plan, clock_ms: int, now_ms: Callable[[], int]) -> None:
+        """`clock_ms`: the chain's clock, `now_ms` the wall's. Raises Fault when a payment cannot be made."""
+        is_workload = self._schedule.facts.is_workload_clock
+        times = [clock_ms] * len(plan)
+        while (self._open or any(plan)) and not self._problem:
+            for funder, line in enumerate(plan):
+                while line and self._funders[funder].signer.has_room:
+                    time_ms = times[funder] if is_workload else now_ms()
+                    times[funder] += PACE_MS
+                    self._send(funder, line, line.popleft(), time_ms)
             await self._delivery.wait_change()
         if self._problem:
-            raise Fault(self._problem, field="funding", mend="replay on a network with other modules")
+            raise Fault(
+                self._problem,
+                field="funding",
+                mend="replay on a network that does not refuse (--no-refusals)",
+            )
 
     async def advance_clock(self, time_ms: int) -> None:
         """Move a workload's clock to `time_ms`, at most its longest jump ahead: an account pays itself nothing."""
-        self._left = 1
         signer = self._funders[0].signer
-        self._send(signer, signer.key.address, 0, time_ms)
-        while self._left and not self._problem:
+        self._post(signer, signer.key.address, 0, time_ms, self._end_tick)
+        while self._open and not self._problem:
             await self._delivery.wait_change()
         if self._problem:
-            raise Fault(self._problem, field="clock")
+            raise Fault(
+                self._problem, field="clock", mend="replay on a network that does not refuse (--no-refusals)"
+            )
 
-    def _send(self, signer: Signer, receiver: bytes, amount: int, time_ms: int) -> None:
+    def _send(self, funder: int, line: deque[Payment], payment: Payment, time_ms: int) -> None:
+        fates: list[Fate] = []
+
+        def end(_: Parcel, fate: Fate) -> None:
+            fates.append(fate)
+            if len(fates) > 1:
+                return  # refused, cut in two, and final all the same: the sender has more than it needs
+            self._open -= 1
+            if isinstance(fate, Refused) and payment.halvings < HALVINGS_MAX and payment.amount > 1:
+                half = Payment(payment.sender, -(-payment.amount // 2), payment.halvings + 1)
+                line.extend((half, half))
+            elif not isinstance(fate, Place):
+                self._problem = f"a payment of {payment.amount} did not become final ({fate.reason})"
+
+        address = self._schedule.addresses[payment.sender]
+        self._post(self._funders[funder].signer, address, payment.amount, time_ms, end)
+
+    def _end_tick(self, _: Parcel, fate: Fate) -> None:
+        self._open -= 1
+        if not isinstance(fate, Place):
+            self._problem = f"a payment of nothing did not become final ({fate.reason})"
+
+    def _post(
+        self,
+        signer: Signer,
+        receiver: bytes,
+        amount: int,
+        time_ms: int,
+        on_fate: Callable[[Parcel, Fate], None],
+    ) -> None:
         facts = self._schedule.facts
         tx = signer.sign(
             receiver=receiver,
@@ -118,14 +177,6 @@ class Funding:
             timestamp_ms=time_ms,
             expires_ms=time_ms + facts.lifetime_ms,
         )
+        self._open += 1
         self.count += 1
-        self._delivery.post(Parcel(tx, signer, self._on_fate))
-
-    def _on_fate(self, parcel: Parcel, fate: Fate) -> None:
-        match fate:
-            case Place():
-                self._left -= 1
-            case Refused():
-                self._problem = f"a transfer of {parcel.tx.amount} was refused ({fate.reason})"
-            case Failed():
-                self._problem = f"a transfer of {parcel.tx.amount} failed ({fate.reason})"
+        self._delivery.post(Parcel(tx, signer, on_fate))

@@ -9,7 +9,7 @@ clock and nonces at the start; so the same replay on the same genesis gives the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -77,8 +77,8 @@ class Schedule:
         return len(self.trace)
 
 
-def build_schedule(trace: Trace, facts: ChainFacts, seed: int, clock_ms: int) -> Schedule:
-    """Raises Rejected when a sender would need more than any account can hold, or times do not fit."""
+def build_schedule(trace: Trace, facts: ChainFacts, seed: int) -> Schedule:
+    """Times are those of the file until `set_times`. Raises Rejected when the rows move more than there can be."""
     keys: dict[int, crypto.PrivateKey] = {}
     addresses = []
     for index, name in enumerate(trace.names):
@@ -97,15 +97,22 @@ def build_schedule(trace: Trace, facts: ChainFacts, seed: int, clock_ms: int) ->
             field="amount",
             mend="scale the amounts down, or replay fewer rows with --limit",
         )
-    time_ms = shift_times(trace.time_ms, facts, clock_ms) if facts.is_workload_clock else trace.time_ms
     senders = {index: keys[index] for index in needs}
-    return Schedule(trace, facts, time_ms, senders, addresses, needs)
+    return Schedule(trace, facts, trace.time_ms, senders, addresses, needs)
+
+
+def set_times(schedule: Schedule, clock_ms: int) -> Schedule:
+    """The schedule with times that a chain at `clock_ms` can follow. Raises Rejected."""
+    if not schedule.facts.is_workload_clock:
+        return schedule
+    return replace(schedule, time_ms=shift_times(schedule.trace.time_ms, schedule.facts, clock_ms))
 
 
 def shift_times(time_ms: Int64s, facts: ChainFacts, clock_ms: int) -> Int64s:
     """Times that a chain at `clock_ms` can follow, moved by whole days only. Raises Rejected."""
-    pauses = np.diff(time_ms, prepend=clock_ms)
-    late = -(-max(0, int(-pauses[0])) // DAY_MS)
+    late = -(-max(0, clock_ms - int(time_ms[0])) // DAY_MS)
+    # From the chain's day, not its moment: what ids depend on should not hang on minutes of funding.
+    pauses = np.diff(time_ms, prepend=clock_ms // DAY_MS * DAY_MS)
     # A pause that is too long keeps its time of day: it loses the fewest whole days that make it fit.
     excess = np.maximum(0, pauses - facts.jump_ms_max)
     days = -(-excess // DAY_MS)

@@ -23,11 +23,11 @@ from node.replay.delivery import Delivery, Failed, Fate, Parcel, Place, Refused
 from node.replay.feeder import Feeder
 from node.replay.follower import Follower
 from node.replay.fraud_reports import FraudReports
-from node.replay.funding import Funder, Funding, plan_funding, read_holdings
+from node.replay.funding import Funder, Funding, Plan, plan_funding, read_holdings
 from node.replay.gaps import Gaps
 from node.replay.network import FinalBlock, NetworkClient, NodeAway, NodeStatus
 from node.replay.outcomes import FAILED, FINAL, REFUSED, Outcomes
-from node.replay.schedule import ChainFacts, Schedule, build_facts, build_schedule
+from node.replay.schedule import Schedule, build_facts, build_schedule, set_times
 from node.replay.settings import ReplayOptions, Snapshot, Watch
 from node.replay.signer import Signer
 from node.replay.summary import build_report
@@ -77,7 +77,7 @@ class Replay:
         """The report. Raises Rejected (nothing was submitted) or Fault."""
         status = await self._connect()
         facts = build_facts(status.chain_id, status.parameters)
-        schedule = build_schedule(self._trace, facts, self._options.seed, status.clock_ms)
+        schedule = build_schedule(self._trace, facts, self._options.seed)
         try:
             return await self._play(schedule, status)
         finally:
@@ -100,7 +100,8 @@ class Replay:
         await self._follower.start()
         self._delivery.start()
         self._funding = Funding(schedule, self._delivery, funders)
-        await self._fund(self._funding, plan, schedule.facts, status)
+        await self._fund(self._funding, plan, status)
+        schedule = set_times(schedule, self._follower.clock_ms)
         reporters = [
             funder.signer
             for funder in funders
@@ -164,16 +165,13 @@ class Replay:
         except NodeAway:
             return None
 
-    async def _fund(
-        self, funding: Funding, plan: Sequence[tuple[int, int, int]], facts: ChainFacts, status: NodeStatus
-    ) -> None:
-        if not plan:
+    async def _fund(self, funding: Funding, plan: Plan, status: NodeStatus) -> None:
+        self._funding_total = sum(map(len, plan))
+        if not self._funding_total:
             return
-        self._funding_total = len(plan)
         self._enter("funding")
         began_ms = self._clock.monotonic_ms()
-        get_now_ms = (lambda: status.clock_ms) if facts.is_workload_clock else self._clock.now_ms
-        work = asyncio.create_task(funding.run(plan, get_now_ms))
+        work = asyncio.create_task(funding.run(plan, status.clock_ms, self._clock.now_ms))
         stopping = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -182,8 +182,9 @@ class World:
         if host.index not in self.safety.honest:
             return
         vote = message.vote if isinstance(message, Proposal) else message
-        is_notarize = isinstance(vote, Vote) and vote.subject.kind == NOTARIZE
-        is_durable = not is_notarize or host.has_branch(vote.subject.block_hash)
+        is_durable = True
+        if isinstance(vote, Vote) and vote.subject.kind == NOTARIZE:
+            is_durable = host.has_branch(vote.subject.block_hash)
         self.safety.hear(host.index, message, is_body_durable=is_durable)
 
     def broadcast(self, sender: int, message: Message) -> None:

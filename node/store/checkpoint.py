@@ -70,7 +70,7 @@ class CheckpointFolder:
         found = [_parse_name(name) for name in self._disk.list_names(self._folder)]
         return tuple(sorted((name for name in found if name is not None), key=lambda name: name.height))
 
-    def write(self, name: CheckpointName, chunks: Sequence[bytes]) -> None:
+    def write(self, name: CheckpointName, chunks: Iterable[bytes]) -> None:
         """Write a checkpoint whole and durable, then drop those too many. Raises Fault. Slow: in a thread."""
         self._disk.write_file(self._folder / name.file_name, _frame(name, chunks))
         names = self.list_names()
@@ -110,10 +110,14 @@ def choose_kept(heights: Sequence[int]) -> frozenset[int]:
     return frozenset(kept[:CHECKPOINTS_MAX])
 
 
-def _frame(name: CheckpointName, chunks: Sequence[bytes]) -> Iterator[bytes]:
-    yield _HEAD.pack(MAGIC, name.height, name.block_hash)
-    yield from chunks
-    yield compute_digest(name, chunks)
+def _frame(name: CheckpointName, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    head = _HEAD.pack(MAGIC, name.height, name.block_hash)
+    digest = hashlib.sha256(head)
+    yield head
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    yield digest.digest()
 
 
 def _parse_name(text: str) -> CheckpointName | None:

@@ -26,7 +26,7 @@ from typing import Any, Final
 import lmdb
 
 from consensus.block import Block
-from consensus.errors import Fault, Rejected
+from consensus.errors import Fault
 
 log = logging.getLogger("assay.store")
 
@@ -37,9 +37,9 @@ MAP_BYTES_START: Final = 1 << 28  # address space, not disk; doubled when it is 
 BATCH_ENTRIES: Final = 10_000  # some 60 ms of writing; sorted batches of this size cost half of single puts
 BUFFER_ENTRIES_MAX: Final = 500_000  # 100 MB: the disk is far behind, better wait than grow
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
-_HEIGHT_BYTES: Final = 6
-_LAST: Final = b"last"  # meta: height and hash of the last block in here
-_CHAIN: Final = b"chain"
+HEIGHT_BYTES: Final = 6
+LAST_KEY: Final = b"last"  # meta: height and hash of the last block in here
+CHAIN_KEY: Final = b"chain"
 
 TransactionPlace = tuple[int, int]  # height, index in the block
 
@@ -55,7 +55,7 @@ class _Buffer:
     last: tuple[int, bytes] | None = None
 
     def add(self, block: Block) -> None:
-        height = block.header.height.to_bytes(_HEIGHT_BYTES, "big")
+        height = block.header.height.to_bytes(HEIGHT_BYTES, "big")
         transactions, history = self.transactions, self.history
         for index, tx in enumerate(block.transactions):
             place = height + index.to_bytes(2, "big")
@@ -116,7 +116,7 @@ class Index:
         self, address: bytes, before: TransactionPlace | None, limit: int
     ) -> tuple[TransactionPlace, ...]:
         """Up to `limit` places of the account's transactions, newest first, all older than `before`."""
-        bound = b"\xff" * PLACE_BYTES if before is None else _pack_place(*before)
+        bound = b"\xff" * PLACE_BYTES if before is None else pack_place(*before)
         found: list[bytes] = []
         for buffer in self._buffers():
             places = buffer.history.get(address, [])
@@ -148,9 +148,7 @@ class Index:
         """Start again from nothing: what it says is not of this block file."""
         self._collect()
         self._growing = _Buffer()
-        self._close_env()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._open()
+        self._open_anew()
 
     def close(self) -> None:
         try:
@@ -185,7 +183,7 @@ class Index:
         assert buffer.last is not None, "a buffer with entries has a last block"
         height, block_hash = buffer.last
         transactions = sorted(buffer.transactions.items())
-        blocks = sorted((key, _pack_height(entry)) for key, entry in buffer.blocks.items())
+        blocks = sorted((key, pack_height(entry)) for key, entry in buffer.blocks.items())
         history = [
             (address, place) for address in sorted(buffer.history) for place in buffer.history[address]
         ]
@@ -196,7 +194,7 @@ class Index:
                     transaction.cursor(self._blocks).putmulti(blocks)
                     # dupdata: the default, but spelled out: one address has many places
                     transaction.cursor(self._history).putmulti(history, dupdata=True)
-                    transaction.put(_LAST, _pack_height(height) + block_hash, db=self._meta)
+                    transaction.put(LAST_KEY, pack_height(height) + block_hash, db=self._meta)
                 return
             except lmdb.MapFullError:
                 with self._resize:
@@ -234,10 +232,8 @@ class Index:
         return found
 
     def _read_last(self) -> tuple[int, bytes]:
-        data = self._get(self._meta, _LAST)
-        return (
-            (0, b"") if data is None else (int.from_bytes(data[:_HEIGHT_BYTES], "big"), data[_HEIGHT_BYTES:])
-        )
+        data = self._get(self._meta, LAST_KEY)
+        return (0, b"") if data is None else (int.from_bytes(data[:HEIGHT_BYTES], "big"), data[HEIGHT_BYTES:])
 
     def _damage(self, error: lmdb.Error) -> Fault:
         return Fault(f"cannot be read ({error})", field=str(self._folder), mend="delete it: it is rebuilt")
@@ -247,15 +243,21 @@ class Index:
         if not reason:
             try:
                 self._open()
-                if self._get(self._meta, _CHAIN) == FORMAT + self._chain:
+                if self._get(self._meta, CHAIN_KEY) == FORMAT + self._chain:
                     return
                 reason = "is of another chain or format"
             except (lmdb.Error, Fault) as error:
                 reason = f"is damaged ({error})"
         log.warning("index %s: rebuilding it", reason, extra={"path": str(self._folder)})
+        self._open_anew()
+
+    def _open_anew(self) -> None:
         self._close_env()
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._open()
+        try:
+            self._open()
+        except lmdb.Error as error:
+            raise Fault(f"cannot be made ({error})", field=str(self._folder), mend="check the disk") from None
 
     def _find_unfit(self) -> str:
         """Why what lies in the folder cannot be trusted; empty when it can, or when nothing is there."""
@@ -287,7 +289,7 @@ class Index:
         self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True)
         if is_new:
             with self._env.begin(write=True) as transaction:
-                transaction.put(_CHAIN, FORMAT + self._chain, db=self._meta)
+                transaction.put(CHAIN_KEY, FORMAT + self._chain, db=self._meta)
 
     def _close_env(self) -> None:
         if self._env is not None:
@@ -295,60 +297,16 @@ class Index:
             self._env = None
 
 
-class IndexReader:
-    """The index of a home whose node may be running: read-only, for an audit."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises Rejected when it cannot be read."""
-        try:
-            self._env = lmdb.open(str(folder), max_dbs=4, readonly=True, create=False, readahead=False)
-            self._meta = self._env.open_db(b"meta", create=False)
-            self._transactions = self._env.open_db(b"transactions", create=False)
-            self._blocks = self._env.open_db(b"blocks", create=False)
-            self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True, create=False)
-            with self._env.begin(db=self._meta) as transaction:
-                self.chain: bytes = (transaction.get(_CHAIN) or b"").removeprefix(FORMAT)
-                data: bytes = transaction.get(_LAST) or bytes(_HEIGHT_BYTES)
-        except lmdb.Error as error:
-            raise _reject(error) from None
-        self.last_height = int.from_bytes(data[:_HEIGHT_BYTES], "big")
-
-    def find_difference(self, block: Block) -> str | None:
-        """What the index says wrongly, or not at all, about a final block; None when all is there."""
-        try:
-            return self._find_difference(block)
-        except lmdb.Error as error:
-            return f"what it says cannot be read ({error})"
-
-    def _find_difference(self, block: Block) -> str | None:
-        height = block.header.height
-        with self._env.begin() as transaction:
-            if transaction.get(block.hash[:KEY_BYTES], db=self._blocks) != _pack_height(height):
-                return "the block's hash"
-            cursor = transaction.cursor(db=self._history)
-            for index, tx in enumerate(block.transactions):
-                place = _pack_place(height, index)
-                if transaction.get(tx.id[:KEY_BYTES], db=self._transactions) != place:
-                    return f"transaction {index}"
-                for address in {tx.sender, tx.receiver}:
-                    if not cursor.set_key_dup(address, place):
-                        return f"the history of 0x{address.hex()}"
-        return None
-
-    def close(self) -> None:
-        self._env.close()
-
-
-def _pack_place(height: int, index: int) -> bytes:
-    return height.to_bytes(_HEIGHT_BYTES, "big") + index.to_bytes(PLACE_BYTES - _HEIGHT_BYTES, "big")
+def pack_place(height: int, index: int) -> bytes:
+    return height.to_bytes(HEIGHT_BYTES, "big") + index.to_bytes(PLACE_BYTES - HEIGHT_BYTES, "big")
 
 
 def _unpack_place(place: bytes) -> TransactionPlace:
-    return int.from_bytes(place[:_HEIGHT_BYTES], "big"), int.from_bytes(place[_HEIGHT_BYTES:], "big")
+    return int.from_bytes(place[:HEIGHT_BYTES], "big"), int.from_bytes(place[HEIGHT_BYTES:], "big")
 
 
-def _pack_height(height: int) -> bytes:
-    return height.to_bytes(_HEIGHT_BYTES, "big")
+def pack_height(height: int) -> bytes:
+    return height.to_bytes(HEIGHT_BYTES, "big")
 
 
 def _read_boot_id() -> str:
@@ -357,7 +315,3 @@ def _read_boot_id() -> str:
         return BOOT_ID_PATH.read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _reject(error: lmdb.Error) -> Rejected:
-    return Rejected(f"cannot be read ({error})", field="index", mend="delete index/: the node rebuilds it")

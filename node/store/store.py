@@ -15,22 +15,21 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from consensus import codec
 from consensus.block import Block, Header, decode_block, encode_block
-from consensus.errors import AssayError, Fault, Rejected
+from consensus.errors import Fault, Rejected
 from consensus.ledger.rules import Rules
-from consensus.ledger.snapshot import dump_state, load_state
 from consensus.ledger.state import State
 from consensus.vote import Certificate
 from node.disk import Disk, Lock, RealDisk
 from node.store.block_file import BODY, FINAL, IDENTITY, BlockFile, Damage, Record, TornTail
-from node.store.checkpoint import CheckpointFolder, CheckpointName
+from node.store.checkpoint import CheckpointFolder
 from node.store.index import Index, TransactionPlace
 from node.store.positions import (
     FinalityMark,
@@ -41,18 +40,13 @@ from node.store.positions import (
     locate_damage,
     read_header,
 )
+from node.store.states import Progress, States
 
 log = logging.getLogger("assay.store")
 
 BLOCKS_NAME: Final = "blocks.log"
 CACHE_TRANSACTIONS_MAX: Final = 20_000  # decoded blocks kept: about 20 MB
-BLOCK_WORK: Final = 100  # executing a block costs about as much as that many transactions in it
 INDEX_GAP_TOLD: Final = 1_000  # blocks; a second or so of indexing
-CHECKPOINT_WORK_MIN: Final = (
-    50_000  # a start re-executes two seconds' worth; an idle chain dumps every 500 blocks
-)
-
-Progress = Callable[[int, int], None]  # done, in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +77,10 @@ class Store:
         self._lock = lock
         self._executor = executor
         self._is_own_executor = is_own_executor
-        self._genesis_state: State | None = rules.create_genesis_state()
-        self._genesis = Block(self._genesis_state.header, (), (), b"", None)
+        self._genesis = Block(rules.create_genesis_state().header, (), (), b"", None)
         self._positions = Positions(self._genesis.hash)
-        self._checkpoints = CheckpointFolder(disk, home / "checkpoints")
-        self._checkpoint_future: Future[None] | None = None
-        self._work = 0  # since the newest checkpoint
+        folder = CheckpointFolder(disk, home / "checkpoints")
+        self._states = States(rules, folder, executor, self._load_final)
         self._cache: OrderedDict[int, Block] = OrderedDict()  # by offset
         self._cached_transactions = 0
         self._final_header = self._genesis.header
@@ -212,7 +204,7 @@ class Store:
 
     def put_block(self, block: Block) -> None:
         """Append a valid block's body; known ones cost nothing. Durable after `sync`. Raises Fault."""
-        if block.hash in self._positions.bodies or self._is_final(block.hash):
+        if block.hash in self._positions.bodies or self._is_final(block.header):
             return
         offset = self._file.append(BODY, block.header.height, encode_block(block))
         self._positions.add_body(block.header, offset)
@@ -244,7 +236,7 @@ class Store:
         self._positions.add_mark(mark.block_hash, offset)
         self._final_header = blocks[-1].header
         for block in blocks:
-            self._work += BLOCK_WORK + len(block.transactions)
+            self._states.note_final(block)
             self._index.add_block(block)
 
     def sync(self) -> None:
@@ -255,69 +247,30 @@ class Store:
 
     def recover(self, progress: Progress | None = None) -> Recovered:
         """The state after the last final block, and the blocks above it. Raises Fault."""
-
-        def note(done: int, total: int) -> None:
-            self._work += (
-                BLOCK_WORK + self._load_final(self.finalized_height - total + done).header.transaction_count
-            )
-            if progress is not None:
-                progress(done, total)
-
-        self._work = 0
-        state = self.rebuild_state(self.finalized_height, note)
+        state = self._states.rebuild(self.finalized_height, progress, counts=True)
         places = sorted(self._positions.bodies.values(), key=lambda place: (place.height, place.offset))
         unfinal = tuple(self._load(place.offset) for place in places if place.height > self.finalized_height)
-        self._genesis_state = None  # needed once at most
         return Recovered(state, unfinal)
 
     def rebuild_state(self, height: int, progress: Progress | None = None) -> State:
-        """The state after the final block of this height, from the nearest checkpoint at or below it.
-
-        Signatures are not checked again: these blocks were checked before they were stored, and the file
-        is checksummed. Raises Fault when a stored block does not hold.
-        """
+        """The state after the final block of this height; see `States.rebuild`. Raises Fault."""
         if height > self.finalized_height:
             raise Fault(f"is above the last final block {self.finalized_height}", field=f"state {height}")
-        state = self._load_checkpoint(height)
-        start = state.header.height
-        for done in range(start + 1, height + 1):
-            block = self._load_final(done)
-            try:
-                state.commit(self._rules.check_block(state.view(), block, None))
-            except AssayError as problem:
-                raise Fault(
-                    f"does not hold when executed again: {problem}",
-                    field=f"block {done}",
-                    mend="run `assay audit`",
-                ) from None
-            if progress is not None:
-                progress(done - start, height - start)
-        return state
+        return self._states.rebuild(height, progress)
 
     def checkpoint_if_due(self, state: State) -> bool:
-        """Call after every commit: dumps the state when enough was executed since the last dump.
-
-        A dump costs in proportion to the accounts, so it waits for as many transactions: a constant share.
-        """
-        if self._work < max(CHECKPOINT_WORK_MIN, state.account_count):
-            return False
-        return self.write_checkpoint(state)
+        """Call after every commit: writes a checkpoint when enough was executed since the last one."""
+        return self._states.is_due(state) and self.write_checkpoint(state)
 
     def write_checkpoint(self, state: State) -> bool:
-        """Dump the state of a final block now, and write it in the background. False while one is written."""
-        if self._checkpoint_future is not None and not self._checkpoint_future.done():
-            return False
-        name = CheckpointName(state.header.height, state.header.hash)
-        header = self.get_header(name.height)
-        if name.height > self.finalized_height or header is None or header.hash != name.block_hash:
-            raise Fault(f"state {name.height} is not of a final block", field="checkpoint")
-        self._work = 0
-        if name.height == 0:
-            return False  # genesis.json is its checkpoint
-        # A copy: the write must not see what the next block changes.
-        chunks = tuple(bytes(chunk) for chunk in dump_state(state))
-        self._checkpoint_future = self._executor.submit(self._write_checkpoint, name, chunks)
-        return True
+        """Copy the state of a final block now, and write it in the background.
+
+        False when nothing is to be done: the last one is still being written, or this is genesis.
+        """
+        header = self.get_header(state.header.height)
+        if state.header.height > self.finalized_height or header != state.header:
+            raise Fault(f"state {state.header.height} is not of a final block", field="checkpoint")
+        return self._states.write(state)
 
     def close(self) -> None:
         """Finish what is being written, and release the home. Raises Fault when the disk does."""
@@ -393,47 +346,13 @@ class Store:
             raise
         return index
 
-    def _load_checkpoint(self, height: int) -> State:
-        """The state of the newest checkpoint at or below `height` that holds, or of genesis."""
-        for name in reversed(self._checkpoints.list_names()):
-            if name.height > height:
-                continue
-            header = self.get_header(name.height)
-            try:
-                if header is None or header.hash != name.block_hash:
-                    raise Rejected("is not of a final block", field=f"checkpoint {name.height}")
-                checkpoint = self._checkpoints.read(name)
-                if checkpoint is None:
-                    continue
-                state = load_state(self._rules, bytes(checkpoint.dump))
-                if state.header.hash != name.block_hash:
-                    raise Rejected("holds another state", field=f"checkpoint {name.height}")
-            except (Rejected, Fault) as problem:
-                log.warning("checkpoint passed over: %s", problem)
-                continue
-            return state
-        if self._genesis_state is not None:
-            state, self._genesis_state = self._genesis_state, None  # made at open; it will be changed
-            return state
-        return self._rules.create_genesis_state()
-
-    def _write_checkpoint(self, name: CheckpointName, chunks: Sequence[bytes]) -> None:
-        try:
-            self._checkpoints.write(name, chunks)
-        except Fault as fault:
-            # Not the end: a checkpoint only shortens the next start, and the block file decides for itself.
-            log.error("checkpoint not written: %s", fault, extra={"height": name.height})
-        else:
-            log.info("checkpoint", extra={"height": name.height, "bytes": sum(map(len, chunks))})
-
     def _read_mark(self, height: int) -> tuple[int, FinalityMark] | None:
         found = self._positions.get_mark(height)
         return None if found is None else (found[0], decode_mark(self._file.read(found[1]).payload))
 
-    def _is_final(self, block_hash: bytes) -> bool:
-        height = self._index.find_block(block_hash)
-        header = None if height is None else self.get_header(height)
-        return header is not None and header.hash == block_hash
+    def _is_final(self, header: Header) -> bool:
+        # By height, not through the index: what is written must not depend on what can be rebuilt.
+        return header.height <= self.finalized_height and self.get_header(header.height) == header
 
     def _find_offset(self, block_hash: bytes) -> int | None:
         place: Place | None = self._positions.bodies.get(block_hash)

@@ -67,6 +67,7 @@ class FakeDoor:
         self.subscribed = asyncio.Event()
         self.submitted: list[bytes] = []
         self.ready = True
+        self.nonce_pending: int | None = None
         self.fails: Exception | None = None
         self.records: dict[bytes, door.TransactionRecord] = {}
         self.refusals: dict[bytes, door.RefusalRecord] = {}
@@ -163,7 +164,7 @@ class FakeDoor:
         if address != KEYS[0].address:
             return door.AccountRecord(address, 0, 0, 0, 0, 2)
         profile = door.ModuleProfile("fraud", b"\x01\x02", {"transactions": 6})
-        return door.AccountRecord(address, 1_000, 6, 2**64 - 1, 0, 2, (profile,))
+        return door.AccountRecord(address, 1_000, 6, 2**64 - 1, 0, 2, (profile,), self.nonce_pending)
 
     def get_account_history(
         self, address: bytes, before: tuple[int, int] | None, limit: int

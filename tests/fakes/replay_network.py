@@ -18,7 +18,7 @@ from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, Genesis, Parameters
 from consensus.ledger.report import decode_payload
 from consensus.ledger.rules import Rules
 from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction, decode_transaction
-from consensus.vote import Validator, ValidatorSet
+from consensus.vote import NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 from node.replay.network import Answer, Explained, Holding, NodeAway, NodeStatus
 
 Result = TypeVar("Result")
@@ -26,9 +26,7 @@ Result = TypeVar("Result")
 VALIDATOR = crypto.PrivateKey.from_seed(b"validator")
 FUNDERS = tuple(crypto.PrivateKey.from_seed(b"funder %d" % i) for i in range(4))
 WALL_MS = 1_700_000_000_000
-WORKLOAD = Parameters(
-    clock=CLOCK_WORKLOAD, timestamp_age_ms_max=62 * DAY_MS, lifetime_ms_max=62 * DAY_MS
-)
+WORKLOAD = Parameters(clock=CLOCK_WORKLOAD, timestamp_age_ms_max=62 * DAY_MS, lifetime_ms_max=62 * DAY_MS)
 
 
 class _SkippingSelector(selectors.DefaultSelector):
@@ -149,6 +147,11 @@ class FakeNetwork:
 
     def _grow(self) -> None:
         candidates = sorted(self.mempool.values(), key=lambda tx: tx.timestamp_ms)[: self._block_transactions]
+        parent = self.headers[-1]
+        certificate = None
+        if parent.height > 0:
+            subject = Subject(0, NOTARIZE, parent.view, parent.hash)
+            certificate = Certificate(subject, ((0, VALIDATOR.sign(subject.compute_digest("fake"))),))
         built = self.rules.build_block(
             self.state.view(),
             candidates,
@@ -156,7 +159,7 @@ class FakeNetwork:
             view_number=self.height + 1,
             proposer_key=VALIDATOR.public_key,
             now_ms=LoopClock().now_ms(),
-            certificate=None,
+            certificate=certificate,
         )
         for tx, error in built.rejected:
             if isinstance(error, Rejected):

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.errors import Fault
 from node.store import index as index_module
-from node.store.index import Index, IndexReader
+from node.store.index import Index
+from node.store.index_reader import IndexReader
 from tests.chain_factory import ChainFactory
 
 CHAIN = bytes(32)
@@ -32,6 +34,15 @@ class Never(Executor):
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def,override]
         return Future()
+
+
+class Failing(Executor):
+    """Answers every write with a full disk."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def,override]
+        future: Future[None] = Future()
+        future.set_exception(Fault("the disk is full", field="index"))
+        return future
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +130,23 @@ def test_reads_do_not_wait_for_a_disk_that_is_behind(
     )
 
 
+def test_a_batch_that_could_not_be_written_is_a_fault_at_the_next_block(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 5)
+    index = Index(tmp_path / "index", CHAIN, Failing())
+    index.add_block(factory.blocks[0])
+    with pytest.raises(Fault, match="disk is full"):
+        index.add_block(factory.blocks[1])
+    assert index.find_block(factory.blocks[0].hash) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("a file stands here")
+    with pytest.raises(Fault, match="cannot be made"):
+        open_index(tmp_path)
+
+
 def test_a_thread_writes_while_blocks_come(
     factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,5 +229,5 @@ def test_a_reader_beside_the_writer_finds_what_differs(factory: ChainFactory, tm
     reader = IndexReader(tmp_path / "index")
     assert (reader.last_height, reader.chain) == (10, CHAIN)
     assert all(reader.find_difference(block) is None for block in factory.blocks[:10])
-    assert reader.find_difference(factory.blocks[10]) == "the block's hash"
+    assert reader.find_difference(factory.blocks[10]) == "the block's hash is missing or elsewhere"
     reader.close()

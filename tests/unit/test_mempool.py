@@ -382,6 +382,7 @@ def test_a_full_pool_evicts_the_least_paying_from_the_end_of_its_line() -> None:
     world.offer(*cheap, pay(1, 0, fee=20))
     (receipt,) = world.offer(pay(2, 0, fee=10))
     assert (receipt.code, receipt.retry_ms > 0) == ("pool_full", True)
+    assert "pay 11 or more" in receipt.reason
     assert outcomes(world.offer(pay(2, 0, fee=11))) == ["accepted"]
     assert len(world.pool) == 3
     drop = world.pool.get_drop(cheap[1].id)

@@ -71,9 +71,11 @@ def test_every_row_becomes_final_exactly_once() -> None:
     report = play(network, make_trace(1_000))
     assert report["final"] == report["submitted"] == 1_000
     assert get_rows(network) == list(range(1_000))
-    assert report["nodes_agree"] and report["failed"] == 0
+    assert report["nodes_agree"]
+    assert report["failed"] == 0
     assert report["state_root"] == "0x" + network.headers[report["height"]].state_root.hex()
-    assert report["latency_ms"]["p50"] >= 0 and report["tps"] > 0
+    assert report["latency_ms"]["p50"] >= 0
+    assert report["tps"] > 0
 
 
 def test_rows_are_spread_over_all_nodes() -> None:
@@ -101,7 +103,8 @@ def test_submissions_that_a_node_loses_are_sent_to_another() -> None:
     network = FakeNetwork()
     network.lose = lambda node, tx: node in (0, 1)
     report = play(network, make_trace(400))
-    assert report["final"] == 400 and report["retries"]["resubmitted"] > 0
+    assert report["final"] == 400
+    assert report["retries"]["resubmitted"] > 0
 
 
 def test_a_node_that_is_killed_and_started_again_costs_nothing_but_time() -> None:
@@ -116,7 +119,9 @@ def test_a_node_that_is_killed_and_started_again_costs_nothing_but_time() -> Non
         network.down.clear()
 
     report = play(network, make_trace(2_000), options=ReplayOptions(rate_max=400), meanwhile=kill)
-    assert report["final"] == 2_000 and report["failed"] == 0 and report["nodes_agree"]
+    assert report["final"] == 2_000
+    assert report["failed"] == 0
+    assert report["nodes_agree"]
     assert report["retries"]["node_failures"] > 0
 
 
@@ -134,7 +139,8 @@ def test_all_nodes_away_for_a_minute_lose_nothing() -> None:
         network.is_producing = True
 
     report = play(network, make_trace(1_000), options=ReplayOptions(rate_max=400), meanwhile=kill)
-    assert report["final"] == 1_000 and report["failed"] == 0
+    assert report["final"] == 1_000
+    assert report["failed"] == 0
 
 
 def test_a_standstill_beyond_patience_is_a_fault() -> None:
@@ -195,7 +201,8 @@ def test_backpressure_is_waited_for() -> None:
     network.answer = answer
     network.busy = {0: 1_000, 1: 1_000}
     report = play(network, make_trace(50), meanwhile=relieve)
-    assert report["final"] == 50 and report["retries"]["backpressure"] > 0
+    assert report["final"] == 50
+    assert report["retries"]["backpressure"] > 0
 
 
 def test_what_every_node_rejects_fails_with_its_reason_after_some_tries() -> None:
@@ -296,22 +303,33 @@ def test_on_a_wall_clock_rows_carry_the_time_they_are_signed_at() -> None:
     assert report["reports"]["final"] == 1
 
 
-def test_senders_are_funded_once_and_exactly() -> None:
+def test_senders_are_funded_once_with_at_least_what_they_need() -> None:
     network = FakeNetwork()
     trace = make_trace(100)
     assert play(network, trace)["funding"]["transactions"] == 20
     for name in trace.names[:20]:
         account = network.state.view().get_account(derive_key(0, name).address)
         assert account is not None
+    funding = [tx for tx in network.final if tx.sender in _FUNDERS]
+    assert (
+        len({(tx.sender, tx.timestamp_ms // 900_000) for tx in funding}) == 20
+    )  # never two in a quarter of an hour
     funded = sum(tx.amount for tx in network.final if tx.sender in _FUNDERS)
-    assert funded == int(trace.amount.sum()) + 100
+    assert int(trace.amount.sum()) + 100 <= funded <= int(trace.amount.sum()) + 500
 
 
 def test_a_workload_that_moves_more_than_the_funders_hold_submits_nothing() -> None:
     network = FakeNetwork(balance=1_000)
-    with pytest.raises(Rejected, match="funded accounts do not hold enough"):
+    with pytest.raises(Rejected, match="more than the funded accounts hold"):
         play(network, make_trace(1_000))
     assert not network.submissions
+
+
+def test_funding_that_is_refused_is_paid_in_parts() -> None:
+    network = FakeNetwork()
+    network.refuse = lambda tx: 9_999 if tx.sender in _FUNDERS and tx.amount > 300 else None
+    report = play(network, make_trace(200))
+    assert (report["final"], report["failed"]) == (200, 0)
 
 
 def test_a_rate_is_kept() -> None:
@@ -328,7 +346,8 @@ def test_an_interrupted_replay_reports_what_was_done() -> None:
         replay.stop.set()
 
     report = play(network, make_trace(2_000), options=ReplayOptions(rate_max=400), meanwhile=interrupt)
-    assert report["interrupted"] and 200 <= report["submitted"] < 1_000
+    assert report["interrupted"]
+    assert 200 <= report["submitted"] < 1_000
     assert report["final"] == report["submitted"]
 
 
@@ -343,7 +362,8 @@ def test_nodes_that_differ_or_are_away_are_named() -> None:
             network.down.add(3)
 
     report = play(network, make_trace(50), watch=watch)
-    assert not report["nodes_agree"] and report["nodes_agreeing"] == 2
+    assert not report["nodes_agree"]
+    assert report["nodes_agreeing"] == 2
     assert report["unreachable"] == ["http://node3"]
     assert [text.split()[0] for text in report["differing"]] == ["http://node1"]
 
@@ -362,4 +382,5 @@ def test_labels_never_travel_with_a_transaction() -> None:
         network = FakeNetwork()
         play(network, make_trace(200, frauds=frauds))
         ids.append({tx.id for tx in network.final if tx.kind != KIND_REPORT})
-    assert len(trace) == 200 and ids[0] == ids[1]
+    assert len(trace) == 200
+    assert ids[0] == ids[1]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from consensus.block import encode_block
 from consensus.errors import Fault, Rejected
+from node.store import states as states_module
 from node.store import store as store_module
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
@@ -320,7 +321,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
 def test_a_checkpoint_comes_when_enough_was_executed(
     factory: ChainFactory, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "CHECKPOINT_WORK_MIN", 3 * (store_module.BLOCK_WORK + 2))
+    monkeypatch.setattr(states_module, "CHECKPOINT_WORK_MIN", 3 * (states_module.BLOCK_WORK + 2))
     store = Store.open(home, factory.rules)
     state = store.recover().state
     taken = []
@@ -329,7 +330,7 @@ def test_a_checkpoint_comes_when_enough_was_executed(
         state.commit(factory.rules.check_block(state.view(), block, None))
         if store.checkpoint_if_due(state):
             taken.append(height)
-            store._checkpoint_future.result()  # type: ignore[union-attr]
+            store._states._future.result()  # type: ignore[union-attr]
     assert taken == [3, 6]
     store.close()
     assert len(checkpoints(home)) == 2

@@ -1,0 +1,116 @@
+"""Genesis: the JSON form says exactly what the digest covers, and everything impossible is named."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus import codec
+from consensus.crypto import PrivateKey
+from consensus.errors import Rejected
+from consensus.genesis import Genesis, ModuleEntry, Parameters, read_genesis, write_genesis
+from consensus.vote import Validator, ValidatorSet
+from tests.ledger_chain import make_genesis
+
+ADDRESS = st.binary(min_size=20, max_size=20)
+KEYS = tuple(PrivateKey.from_seed(bytes((number,))).public_key for number in range(4))
+
+
+@st.composite
+def geneses(draw: st.DrawFn) -> Genesis:
+    stakes = draw(st.lists(st.integers(1, 2**40), min_size=1, max_size=4))
+    balances = draw(st.dictionaries(ADDRESS, st.integers(0, 2**40), max_size=4))
+    names = draw(st.lists(st.text("abc.:-", min_size=1, max_size=8), max_size=3, unique=True))
+    score = st.integers(0, 10_001)
+    return Genesis(
+        draw(st.text("abcxyz-0123", min_size=1, max_size=20)),
+        draw(st.integers(0, codec.TIME_MS_MAX)),
+        Parameters(
+            clock=draw(st.sampled_from(["wall", "workload"])),
+            fee_units_min=draw(st.integers(0, 100)),
+            report_window_ms=draw(st.integers(1, 10**12)),
+        ),
+        ValidatorSet(tuple(Validator(key, stake) for key, stake in zip(KEYS, stakes, strict=False))),
+        tuple(balances.items()),
+        tuple(draw(st.lists(ADDRESS, max_size=3, unique=True))),
+        tuple(
+            ModuleEntry(name, draw(st.binary(min_size=32, max_size=32)), draw(score), draw(score))
+            for name in names
+        ),
+    )
+
+
+def change(**fields: Any) -> str:
+    document = json.loads(write_genesis(make_genesis()))
+    document.update(fields)
+    return json.dumps(document)
+
+
+@given(geneses())
+def test_the_json_form_reads_back_to_the_same_genesis(genesis: Genesis) -> None:
+    again = read_genesis(write_genesis(genesis))
+    assert (again, again.digest) == (genesis, genesis.digest)
+
+
+@given(geneses(), geneses())
+def test_different_geneses_have_different_digests(first: Genesis, second: Genesis) -> None:
+    assert (first == second) == (first.digest == second.digest)
+
+
+PERSON = {"address": "0x" + "11" * 20, "balance": 5}
+STAKE = {"public_key": "0x" + KEYS[0].hex(), "stake": 5}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"validators": []}, "validators"),
+        ({"validators": [{**STAKE, "stake": 0}]}, "validators.stake"),
+        ({"validators": [STAKE, STAKE]}, "validators.public_key"),
+        ({"validators": [{**STAKE, "public_key": "0x" + "05" * 33}]}, "validators.public_key"),
+        ({"validators": [{**STAKE, "stake": 2**53 - 1}]}, "accounts.balance"),
+        ({"accounts": [PERSON, PERSON]}, "accounts.address"),
+        ({"accounts": [{**PERSON, "balance": -1}]}, "accounts.balance"),
+        ({"accounts": [{**PERSON, "balance": True}]}, "accounts.balance"),
+        ({"accounts": [{**PERSON, "balance": 2**53 - 1}]}, "accounts.balance"),
+        ({"accounts": [{**PERSON, "address": "0x" + "1" * 39}]}, "accounts.address"),
+        ({"accounts": [{**PERSON, "address": "0x" + "AA" * 20}]}, "accounts.address"),
+        ({"accounts": [{**PERSON, "address": "0x" + "aa " * 20}]}, "accounts.address"),
+        ({"accounts": [{**PERSON, "colour": 1}]}, "accounts.colour"),
+        ({"accounts": {}}, "accounts"),
+        ({"chain_id": ""}, "chain_id"),
+        ({"chain_id": 5}, "chain_id"),
+        ({"chain_id": "x" * 65}, "chain_id"),
+        ({"timestamp_ms": -1}, "timestamp_ms"),
+        ({"parameters": {"clock": "sundial"}}, "parameters.clock"),
+        ({"parameters": {"fee": 1}}, "parameters.fee"),
+        ({"parameters": {"block_bytes_max": 0}}, "parameters.block_bytes_max"),
+        ({"parameters": {"fee_units_min": "1"}}, "parameters.fee_units_min"),
+        ({"reporters": ["0x" + "11" * 20] * 2}, "reporters"),
+        ({"modules": [{"name": "a"}]}, "modules.digest"),
+        ({"colour": "blue"}, "genesis.colour"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        read_genesis(change(**fields))
+    assert caught.value.field == named
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", "null", '{"chain_id": 1e3}', '{"chain_id": NaN}', "[" * 100_000, '{"a": 1, "a": 2}'],
+)
+def test_text_that_is_no_genesis_is_refused_without_a_traceback(text: str) -> None:
+    with pytest.raises(Rejected):
+        read_genesis(text)
+
+
+@pytest.mark.parametrize("name", ["chain_id", "timestamp_ms", "validators", "accounts"])
+def test_a_missing_field_is_named(name: str) -> None:
+    document = json.loads(write_genesis(make_genesis()))
+    del document[name]
+    with pytest.raises(Rejected, match=f"genesis.{name}: is missing"):
+        read_genesis(json.dumps(document))
