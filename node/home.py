@@ -82,7 +82,7 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     names = [f"node{i}" for i in range(plan.nodes)]
     ports = [plan.base_port + PORT_STEP * i for i in range(plan.nodes)]
     peers = [
-        config.PeerConfig(name, f"ws://{config.LOOPBACK}:{port}", "0x" + key.public_key.hex())
+        config.PeerConfig(name, _make_url(port), "0x" + key.public_key.hex())
         for name, port, key in zip(names, ports, node_keys, strict=True)
     ]
     with _lay_out(folder) as temporary:
@@ -167,12 +167,50 @@ def check_stopped(folder: Path) -> None:
         disk.acquire_lock(home / "lock", str(os.getpid())).release()
 
 
-def set_block_interval(homes: Sequence[Path], block_interval_ms: int) -> None:
-    """Pacing is each node's own: an existing network may go on with another block interval."""
-    for home in homes:
-        settings = config.read_config(home)
-        if settings.block_interval_ms != block_interval_ms:
-            config.write_config(home, replace(settings, block_interval_ms=block_interval_ms))
+def check_same_network(
+    network: Network, nodes: int | None, stakes: tuple[int, ...], *, refuses: bool
+) -> None:
+    """Raises Rejected when what was asked for is not what stands there (None and () ask for nothing)."""
+    chain = config.read_genesis(network.homes[0])
+    if nodes is not None and nodes != len(network.homes):
+        raise Rejected(
+            f"the network that stands here has {len(network.homes)}",
+            field="--nodes",
+            mend="leave it out, or add --fresh for a new network",
+        )
+    if stakes and stakes != tuple(validator.stake for validator in chain.validators.validators):
+        raise Rejected(
+            "the network that stands here has others", field="--stakes", mend="leave it out, or add --fresh"
+        )
+    if not refuses and any(m.refuse_score_min != scoring.REFUSE_NEVER for m in chain.modules):
+        raise Rejected(
+            "the network that stands here refuses: it is in its genesis",
+            field="--no-refusals",
+            mend="leave it out, or add --fresh",
+        )
+
+
+def set_local_settings(homes: Sequence[Path], base_port: int | None, block_interval_ms: int | None) -> None:
+    """Ports and pacing are each node's own: an existing network may go on with others (None: as they are)."""
+    for i, home in enumerate(homes):
+        settings = old = config.read_config(home)
+        if block_interval_ms is not None:
+            settings = replace(settings, block_interval_ms=block_interval_ms)
+        if base_port is not None:
+            codec.check_int(base_port, "--base-port", low=1, high=config.PORT_MAX - PORT_STEP * len(homes))
+            port = base_port + PORT_STEP * i
+            # Peers are named as create_network names them: node0, node1, …
+            peers = tuple(
+                replace(peer, url=_make_url(base_port + PORT_STEP * int(peer.name.removeprefix("node"))))
+                for peer in settings.peers
+            )
+            settings = replace(settings, p2p_port=port, api_port=port + 1, peers=peers)
+        if settings != old:
+            config.write_config(home, settings)
+
+
+def _make_url(port: int) -> str:
+    return f"ws://{config.LOOPBACK}:{port}"
 
 
 def write_home(

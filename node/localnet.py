@@ -4,7 +4,9 @@ The parent imports the stack once (0.4 s of CPU) and forks before any loop or th
 four nodes are up in well under a second. It watches its children and restarts none: a node that dies
 is a fact to study. localnet.json appears when every node answers, and not before.
 
-Invariant: only processes started here are signalled. Leaves out: networks over many machines.
+Invariant: only processes started here are signalled, and none outlives the parent for long: each child
+watches a pipe that only the parent holds open, and stops in order when even a killed parent lets go of
+it. Leaves out: networks over many machines.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from node.modules import load_modules
 START_SECONDS_MAX: Final = 120  # re-executing what a checkpoint does not cover may take a while
 STOP_SECONDS_MAX: Final = 10  # a node writes a checkpoint and closes; then it is killed
 
-RunNode = Callable[[Path, Callable[[str], None]], int]
+# (home, report_ready(url), lifeline) -> exit code; lifeline: a descriptor that reads end of file once the
+# parent is gone.
+RunNode = Callable[[Path, Callable[[str], None], int], int]
 
 
 @dataclass(slots=True)
@@ -45,13 +49,15 @@ class NodeProcess:
 
 
 class LocalNetwork:
-    """The children of this process. `run_node(home, report_ready)` is what each one executes."""
+    """The children of this process. `run_node(home, report_ready, lifeline)` is what each one executes."""
 
     def __init__(self, network: Network, run_node: RunNode) -> None:
         self._network = network
         self._run_node = run_node
         self._genesis_hash = b""
         self.processes: list[NodeProcess] = []
+        # Nothing is ever written to it: its writing end is closed by the end of this process, however it ends.
+        self._lifeline, self._lifeline_held = os.pipe()
 
     def start(self) -> None:
         """Fork all nodes. Raises Rejected when a port is taken, before anything is forked."""
@@ -79,11 +85,12 @@ class LocalNetwork:
         code = 1
         try:
             os.close(read_end)
+            os.close(self._lifeline_held)
             for process in self.processes:
                 os.close(process.pipe)
             # Ctrl-C reaches the whole foreground group; the parent alone decides when to stop.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            code = self._run_node(home, lambda url: _report(write_end, url))
+            code = self._run_node(home, lambda url: _report(write_end, url), self._lifeline)
         except AssayError as error:
             print(f"assay: {home.name}: {error}", file=sys.stderr)
             _report(write_end, f"!{error}")

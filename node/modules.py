@@ -16,10 +16,11 @@ from typing import Final
 
 from consensus.errors import Rejected
 from consensus.genesis import Genesis, ModuleEntry
-from consensus.ledger.scoring import REFUSE_NEVER, Thresholds, ValidationModule
+from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds, ValidationModule
 from ml.discovery import load_module
 
 ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
+THRESHOLDS_DEFAULT: Final = Thresholds(SCORE_MAX // 2, SCORE_MAX)  # of a module that suggests none
 
 
 def load_modules(genesis: Genesis, home: Path) -> tuple[ValidationModule, ...]:
@@ -46,7 +47,7 @@ def plan_modules(
     for name in names:
         artifact = _read_shipped(name)
         module = load_module(name, artifact)
-        suggested = getattr(module, "thresholds", Thresholds(REFUSE_NEVER, REFUSE_NEVER))
+        suggested = getattr(module, "thresholds", THRESHOLDS_DEFAULT)
         refuse_min = suggested.refuse_score_min if refuses else REFUSE_NEVER
         entries.append(ModuleEntry(module.name, module.digest, suggested.flag_score_min, refuse_min))
         artifacts[module.digest] = artifact

@@ -110,14 +110,23 @@ def start_logging(name: str, form: str, path: Path | None) -> None:
 
 
 def run_node(
-    home: Path, report_ready: Callable[[str], None], *, log_form: str = "text", log_to_file: bool = False
+    home: Path,
+    report_ready: Callable[[str], None],
+    lifeline: int | None = None,
+    *,
+    log_form: str = "text",
+    log_to_file: bool = False,
 ) -> int:
-    """Run the node of `home` until a signal; the exit code. Raises AssayError before it is up."""
+    """Run the node of `home` until a signal; the exit code. Raises AssayError before it is up.
+
+    lifeline: a descriptor to watch; the node stops in order when it reads end of file, for then who
+    started it is gone and would never stop it.
+    """
     settings = config.read_config(home)
     start_logging(settings.name, log_form, home / "node.log" if log_to_file else None)
     worker = SignatureWorker.start() if settings.worker else None
     with asyncio.Runner(loop_factory=_get_loop_factory()) as runner:
-        return runner.run(_serve(home, settings, worker, report_ready))
+        return runner.run(_serve(home, settings, worker, report_ready, lifeline))
 
 
 async def _serve(
@@ -125,9 +134,18 @@ async def _serve(
     settings: config.NodeConfig,
     worker: SignatureWorker | None,
     report_ready: Callable[[str], None],
+    lifeline: int | None,
 ) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_abandoned(descriptor: int) -> None:
+        loop.remove_reader(descriptor)
+        log.warning("who started this node is gone: stopping")
+        stop.set()
+
+    if lifeline is not None:
+        loop.add_reader(lifeline, on_abandoned, lifeline)
     for number in (signal.SIGTERM, signal.SIGINT):
         # A child of localnet ignores SIGINT: the terminal sends it to the whole group, the parent decides.
         if signal.getsignal(number) is not signal.SIG_IGN:

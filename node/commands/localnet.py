@@ -16,7 +16,7 @@ HELP = "start a local network in the foreground; an existing folder goes on wher
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", required=True, metavar="DIR", help="folder of the network's homes")
     parser.add_argument("--nodes", type=int, metavar="N", help="validators of a new network (default 4)")
-    parser.add_argument("--base-port", type=int, metavar="PORT", help="first port of a new network (26600)")
+    parser.add_argument("--base-port", type=int, metavar="PORT", help="first port (default 26600)")
     parser.add_argument("--block-interval", metavar="D", help="empty blocks every 250ms, 1s, 2m (default 1s)")
     parser.add_argument("--fresh", action="store_true", help="remove an existing network in DIR first")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
@@ -71,34 +71,22 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     from consensus.errors import Rejected
     from node import home
 
+    try:
+        stakes = tuple(int(text) for text in args.stakes.split(",")) if args.stakes else ()
+    except ValueError:
+        raise Rejected("must be integers with commas between", field="--stakes") from None
     if args.fresh and folder.exists():
         # Only what is a local network, and stopped, is removed: --home ~ must not empty somebody's home.
         if any(folder.iterdir()):
             home.check_stopped(folder)
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
-        made_once = {"--nodes": args.nodes, "--base-port": args.base_port, "--stakes": args.stakes}
         network = home.open_network(folder)
-        if args.nodes is not None and args.nodes != len(network.homes):
-            raise Rejected(
-                f"the network in {folder} has {len(network.homes)} nodes",
-                field="--nodes",
-                mend="leave it out, or add --fresh for a new network",
-            )
-        for name, value in made_once.items():
-            if name != "--nodes" and value is not None:
-                raise Rejected("belongs to a new network", field=name, mend="leave it out, or add --fresh")
-        if args.no_refusals:
-            raise Rejected("belongs to a new network", field="--no-refusals", mend="add --fresh")
-        if interval_ms is not None:
-            home.set_block_interval(network.homes, interval_ms)
+        home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals)
+        home.set_local_settings(network.homes, args.base_port, interval_ms)
         return network
-    try:
-        stakes = tuple(int(text) for text in args.stakes.split(",")) if args.stakes else ()
-    except ValueError:
-        raise Rejected("must be integers with commas between", field="--stakes") from None
     plan = home.NetworkPlan(
-        nodes=len(stakes) or 4 if args.nodes is None else args.nodes,
+        nodes=(len(stakes) or 4) if args.nodes is None else args.nodes,
         base_port=26600 if args.base_port is None else args.base_port,
         block_interval_ms=1_000 if interval_ms is None else interval_ms,
         refuses=not args.no_refusals,
