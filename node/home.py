@@ -16,6 +16,7 @@ from typing import Final
 
 from consensus import codec, crypto, genesis, vote
 from consensus.errors import Fault, Rejected
+from consensus.ledger import scoring
 from node import config, modules
 from node.disk import RealDisk
 
