@@ -111,16 +111,27 @@ class _Town:
         # Levels from 4.00 to 128.00, evenly over the octaves; a shop's turnover varies eightfold.
         octave = random.integers(0, 5, accounts)
         self.level = (400 << octave) * random.integers(64, 128, accounts) // 64
+        self.spread = random.integers(2, 8, accounts)
         activity = random.integers(1, 9, len(self.people))
         self.payers = np.repeat(self.people, activity)
         busy = np.repeat(self.shops, random.integers(1, 9, len(self.shops)))
         self.favourites = busy[random.integers(0, len(busy), (accounts, FAVOURITES))]
 
     def draw_amounts(self, sender: Int64s) -> Int64s:
-        """Around each sender's level: the sum of three dice, from a tenth to about twice the level."""
-        dice = self.random.integers(0, 40, (len(sender), 3)).sum(axis=1)
-        amounts: Int64s = np.maximum(self.level[sender] * (6 + dice) // 64, 1)
-        return amounts
+        """Around each sender's level, with its own spread: three dice, a sixth to six tenths either way.
+
+        Honest people buy small things, too, and sometimes large ones: one payment in sixteen each.
+        """
+        n = len(sender)
+        dice = self.random.integers(0, 40, (n, 3)).sum(axis=1) - 58  # mean 1/2, deviation 20
+        level = self.level[sender]
+        amounts = level + level * self.spread[sender] * dice // 232
+        kind = self.random.integers(0, 16, n)
+        small = level * self.random.integers(1, 16, n) // 64
+        large = level * self.random.integers(6, 14, n) // 4  # 1.5 to 3.25 times the level
+        amounts = np.where(kind == 0, small, np.where(kind == 1, large, amounts))
+        least: Int64s = np.maximum(amounts, np.maximum(level // 32, 1))
+        return least
 
     def pay_day(self, day: int) -> tuple[Int64s, Int64s, Int64s, Int64s, Int64s]:
         """sender, receiver, amount, time, pattern of one day, in time order."""
@@ -130,8 +141,8 @@ class _Town:
         friends = self.random.integers(0, 20, n) == 0  # one payment in twenty goes to another person
         receiver = np.where(friends, self.people[self.random.integers(0, len(self.people), n)], receiver)
         amount = self.draw_amounts(sender)
-        rare = self.random.integers(0, 250, n) == 0  # honest people, too, sometimes pay a lot
-        amount = np.where(rare, amount * self.random.integers(2, 5, n), amount)
+        rare = self.random.integers(0, 400, n) == 0  # and once a year a car
+        amount = np.where(rare, amount * self.random.integers(2, 7, n), amount)
         first, last = NIGHT_HOURS * DAY_MS // 24, DAY_MS - 1
         time = np.sort(self.random.integers(first, last, n)) + (START_DAY + day) * DAY_MS
         return sender, receiver, amount, time, np.full(n, CLEAN)

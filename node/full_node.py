@@ -60,6 +60,7 @@ from node.frames import (
 )
 from node.gossip import Gossip
 from node.handshake import Identity
+from node.intake import Intake
 from node.journal import Journal
 from node.judge import Judge
 from node.mempool import Mempool
@@ -159,6 +160,9 @@ class FullNode:
             get_raws=lambda ids: [raw for raw in self.mempool.get_raws(ids) if raw is not None],
             deliver=self._deliver,
         )
+        self.intake = Intake(
+            self._take_from_peer, lambda raws: self.gossip.forget(crypto.hash_bytes(raw) for raw in raws)
+        )
         self.judge_room = Judge(
             rules,
             chain,
@@ -233,6 +237,7 @@ class FullNode:
         self._unfinal = ()
         self.runtime.start(self._list_records())
         self._spawn(self._tick())
+        self._spawn(self.intake.run())
         log.info(
             "started",
             extra={
@@ -321,6 +326,9 @@ class FullNode:
         return receipts
 
     async def _deliver(self, raws: list[bytes], node_key: bytes) -> None:
+        self.intake.put(raws, node_key)
+
+    async def _take_from_peer(self, raws: list[bytes], node_key: bytes) -> None:
         receipts, accepted = await self._take_in(raws)
         self.gossip.announce([tx.id for tx in accepted])
         bad = [receipt for receipt in receipts if receipt.code in ("signature", "encoding", "size", "type")]

@@ -11,6 +11,7 @@ it. Leaves out: networks over many machines.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -208,5 +209,6 @@ def describe(processes: Sequence[NodeProcess], network: Network) -> str:
 
 
 def _report(pipe: int, text: str) -> None:
-    os.write(pipe, text.encode()[:4096])
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone: the lifeline says so too
+        os.write(pipe, text.encode()[:4096])
     os.close(pipe)

@@ -159,7 +159,7 @@ class Chain:
         """Builds, checks, adds and commits a block; all candidates must be in it."""
         built = self.build(*candidates, now_ms=now_ms)
         assert not built.rejected, built.rejected
-        assert not (built.refused or built.deferred)
+        assert (built.refused, built.deferred) == ((), ())
         self.add(built.block, commit=commit)
         return built
 

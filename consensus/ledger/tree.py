@@ -31,7 +31,7 @@ _LEAVES_AT_ONCE: Final = 1 << 16  # bounds what hashing a whole state copies
 Bytes2D = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TreeDelta:
     """What a block changes. parents[l]: int64[p], rising indices at level l + 1; children[l]:
     uint8[p, 512], all their children at level l; root: 32 bytes."""

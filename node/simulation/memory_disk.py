@@ -1,4 +1,5 @@
-"""A disk without files, for the deterministic world: a crash takes what was not synced.
+"""A disk without files, for the deterministic world: a crash takes what was not synced, space may run
+out, a sync may fail.
 
 Invariant: bytes that `sync` returned from survive `crash`; of the rest a prefix of the world's choosing
 may (a torn tail). Replaced files are whole or not there, as `Disk.write_file` promises.
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from consensus.errors import Rejected
+from consensus.errors import Fault, Rejected
 
 
 @dataclass(slots=True)
@@ -23,15 +24,19 @@ class _Content:
 class MemoryLog:
     """A LogFile in memory."""
 
-    def __init__(self, content: _Content) -> None:
+    def __init__(self, content: _Content, disk: MemoryDisk) -> None:
         self._content = content
+        self._disk = disk
+        self._is_broken = False
 
     @property
     def size(self) -> int:
         return len(self._content.data)
 
     def append(self, data: bytes) -> int:
+        self._check_sound()
         start = len(self._content.data)
+        self._disk.spend(len(data))
         self._content.data += data
         return start
 
@@ -39,6 +44,10 @@ class MemoryLog:
         return bytes(self._content.data[offset : offset + length])
 
     def sync(self) -> None:
+        self._check_sound()
+        if self._disk.is_sync_failing:
+            self._is_broken = True
+            self._check_sound()
         self._content.durable_bytes = len(self._content.data)
 
     def truncate(self, size: int) -> None:
@@ -47,6 +56,10 @@ class MemoryLog:
 
     def close(self) -> None:
         pass
+
+    def _check_sound(self) -> None:
+        if self._is_broken:
+            raise Fault("cannot make it durable", field="memory disk", code="disk")
 
 
 class MemoryLock:
@@ -57,15 +70,25 @@ class MemoryLock:
 
 
 class MemoryDisk:
-    """A Disk in memory, one for each simulated node."""
+    """A Disk in memory, one for each simulated node. `bytes_left` None: there is room for everything."""
 
     def __init__(self) -> None:
+        self.bytes_left: int | None = None
+        self.is_sync_failing = False
         self._files: dict[Path, _Content] = {}
+
+    def spend(self, count: int) -> None:
+        """Take room for this many bytes; raises Fault when there is not enough."""
+        if self.bytes_left is None:
+            return
+        if count > self.bytes_left:
+            raise Fault("the disk is full", field="memory disk", mend="free space", code="disk")
+        self.bytes_left -= count
 
     def open_log(self, path: Path, *, read_only: bool = False) -> MemoryLog:
         if read_only and path not in self._files:
             raise Rejected("does not exist", field=str(path))
-        return MemoryLog(self._files.setdefault(path, _Content()))
+        return MemoryLog(self._files.setdefault(path, _Content()), self)
 
     def acquire_lock(self, path: Path, holder: str) -> MemoryLock:  # noqa: ARG002 - as Disk has it
         return MemoryLock()
@@ -76,6 +99,7 @@ class MemoryDisk:
 
     def write_file(self, path: Path, chunks: Iterable[bytes]) -> None:
         data = bytearray().join(chunks)
+        self.spend(len(data))
         self._files[path] = _Content(data, len(data))
 
     def list_names(self, folder: Path) -> tuple[str, ...]:

@@ -200,7 +200,14 @@ class World:
         checked = self._checked.get(id(message))
         if checked is None:
             # Once for all receivers: messages are frozen, and this world forges nothing yet.
-            check_message(message, self.validators, toys.CHAIN_ID, toys.verify)
+            try:
+                check_message(message, self.validators, toys.CHAIN_ID, toys.verify)
+            except Rejected as error:
+                if sender in self.safety.honest:
+                    raise Violation(
+                        f"form: honest node {sender} sends what no node takes ({error})"
+                    ) from error
+                return
             checked = self._checked[id(message)] = (message, hash_message(message))
         self._trace.update(b"%d %d>%d %d\n" % (self.now_ms, sender, receiver, checked[1]))
         self.hosts[receiver].receive(message, sender)

@@ -115,7 +115,7 @@ class Cluster:
                         self._later(2, lambda event=event: self.step(index, event))
                 case contract.Judge(block):
                     self._later(1, lambda block=block: self.judge(index, block.hash))
-                case contract.Build(view, parent):
+                case contract.Build(view, parent, _, True):  # nobody has work: empty blocks only
                     payload = toys.make_payload(parent, view, index, 0)
                     block = toys.read_block(payload)
                     self.payloads[block.hash] = payload

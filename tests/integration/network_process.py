@@ -1,12 +1,13 @@
 """A local network as a person runs it: `assay localnet` in a process of its own, on free ports.
 
 Shared by the integration tests. Waiting is always for something observed, and bounded; processes are
-signalled by the ids that the network itself wrote into localnet.json.
+signalled by the ids that the network itself wrote into localnet.json, and none is left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -53,20 +54,60 @@ def wait_for(what: str, ask: Callable[[], Any], seconds: float = 60.0) -> Any:
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
+def hold_for(what: str, ask: Callable[[], Any], seconds: float) -> None:
+    """AssertionError unless the answer is truthy again and again, for so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert ask(), f"{what} did not hold for {seconds} s"
+        time.sleep(POLL_S)
+
+
 def get_json(url: str, body: Any = None) -> Any:
-    """The JSON answer, or None when nobody answers there."""
-    request = urllib.request.Request(url, headers={"Content-Type": "application/json"})
-    if body is not None:
-        request.data = json.dumps(body).encode()
+    """The JSON answer, or None when nobody answers there, or with an error."""
+    status, document = request_json(url, None if body is None else json.dumps(body).encode())
+    return document if status == 200 else None
+
+
+def request_json(
+    url: str, body: bytes | None = None, media_type: str = "application/json"
+) -> tuple[int, Any]:
+    """(HTTP status, JSON document), errors included; (0, None) when nobody answers."""
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": media_type})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return None
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except (OSError, http.client.HTTPException):  # refused, reset, cut off, timed out
+        return 0, None
 
 
-def run_assay(*arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def run_assay(*arguments: str, timeout: float = 110.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*ASSAY, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The command ended with `code` and one line on stderr that holds these words."""
+    lines = result.stderr.splitlines()
+    assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("assay: "), lines
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+def find_processes(home: Path) -> list[int]:
+    """Processes that were started for this folder: of localnet, its nodes and their workers."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and any(word.startswith(os.fsencode(home)) for word in words):
+                    found.append(int(entry.name))
+    return found
 
 
 class NetworkProcess:
@@ -74,23 +115,30 @@ class NetworkProcess:
 
     def __init__(self, home: Path, *options: str, nodes: int = 4) -> None:
         self.home = home
+        self.nodes = nodes
         self._options = list(options)
-        self._nodes = nodes
-        self._restarted: dict[int, subprocess.Popen[str]] = {}
+        self._restarted: dict[int, subprocess.Popen[bytes]] = {}
         self.base_port = find_base_port(nodes)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> NetworkProcess:
-        self.start(is_new=True)
+        made_once = ["--nodes", str(self.nodes), "--base-port", str(self.base_port)]
+        self.start(*made_once, *self._options)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            for pid in find_processes(self.home):  # of a test that failed half way
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
-    def start(self, *, is_new: bool = False) -> None:
-        made_once = ["--nodes", str(self._nodes), "--base-port", str(self.base_port)] if is_new else []
+    def start(self, *options: str) -> None:
+        """Start `assay localnet`; returns when it says that it is up."""
+        (self.home / "localnet.json").unlink(missing_ok=True)  # that of one that was killed says nothing
         self._process = subprocess.Popen(
-            [*ASSAY, "localnet", "--home", str(self.home), *made_once, *self._options],
+            [*ASSAY, "localnet", "--home", str(self.home), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,9 +154,18 @@ class NetworkProcess:
         return (self.home / "localnet.json").exists()
 
     @property
+    def pid(self) -> int:
+        """Of localnet itself."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def description(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.home / "localnet.json").read_text())
         return document
+
+    def get_home(self, index: int) -> Path:
+        return self.home / f"node{index}"
 
     def get_api(self, index: int) -> str:
         return f"http://127.0.0.1:{self.base_port + 10 * index + 1}"
@@ -119,6 +176,22 @@ class NetworkProcess:
     def get_height(self, index: int) -> int:
         status = self.get_status(index)
         return -1 if status is None else int(status["finalized"]["height"])
+
+    def get_block_hash(self, index: int, height: int) -> str | None:
+        block = get_json(f"{self.get_api(index)}/v1/blocks/{height}")
+        return None if block is None or not block["final"] else str(block["hash"])
+
+    def wait_height(self, height: int, seconds: float = 60.0) -> None:
+        """Until every node has this height final, and the same block there."""
+        for index in range(self.nodes):
+            wait_for(
+                f"height {height} on node {index}",
+                lambda index=index: self.get_height(index) >= height,
+                seconds,
+            )
+        hashes = {self.get_block_hash(index, height) for index in range(self.nodes)}
+        assert len(hashes) == 1, hashes
+        assert None not in hashes
 
     def get_pid(self, index: int) -> int:
         if index in self._restarted:
@@ -133,15 +206,24 @@ class NetworkProcess:
         wait_for(f"the end of node {index}", lambda: self.get_status(index) is None)
 
     def restart(self, index: int) -> None:
-        """`assay node --home` for a node that was killed."""
-        self._restarted[index] = subprocess.Popen(
-            [*ASSAY, "node", "--home", str(self.home / f"node{index}")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+        """`assay node --home` for a node that ended; its log goes on in its node.log."""
+        with open(self.get_home(index) / "node.log", "ab") as log:
+            self._restarted[index] = subprocess.Popen(
+                [*ASSAY, "node", "--home", str(self.get_home(index))],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         wait_for(f"node {index}", lambda: self.get_status(index))
+
+    def stop_node(self, index: int) -> int:
+        """SIGTERM to a node that `restart` started, and its exit code."""
+        process = self._restarted.pop(index)
+        process.terminate()
+        return process.wait(timeout=30)
+
+    def read_log(self, index: int) -> str:
+        return (self.get_home(index) / "node.log").read_text()
 
     def stop(self) -> int:
         """Ctrl-C, and the exit code of localnet."""
@@ -150,18 +232,17 @@ class NetworkProcess:
         for process in self._restarted.values():
             process.wait(timeout=30)
         self._restarted.clear()
-        process = self._process
+        process, self._process = self._process, None
         if process is None:
             return 0
-        self._process = None
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        self.output = process.communicate(timeout=60)[0]
         return process.returncode
 
     def kill_all(self) -> None:
         """kill -9 of every node and of the parent, at once."""
-        pids = [self.get_pid(index) for index in range(self._nodes)]
+        pids = [self.get_pid(index) for index in range(self.nodes)]
         process = self._process
         assert process is not None
         for pid in [*pids, process.pid]:
@@ -172,5 +253,4 @@ class NetworkProcess:
             restarted.wait(timeout=30)
         self._restarted.clear()
         self._process = None
-        for index in range(self._nodes):
-            wait_for(f"the end of node {index}", lambda index=index: self.get_status(index) is None)
+        wait_for("the end of every process", lambda: not find_processes(self.home))

@@ -89,7 +89,7 @@ def test_a_full_restart_keeps_blocks_that_were_notarized_and_not_yet_final() -> 
         isinstance(message, Vote) and message.subject.kind == FINALIZE
     )
     cluster.start()
-    cluster.run(300)
+    cluster.run(600)
     assert max(cluster.final_views) == 0
     notarized = {view: cluster.nodes[0].engine.get_certificate(view, NOTARIZE) for view in (1, 2)}
     assert notarized[1] is not None

@@ -1,0 +1,183 @@
+"""What the ledger does with a module that answers badly, and with more than one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from consensus.errors import Fault, Rejected
+from consensus.genesis import ModuleEntry
+from consensus.ledger.scoring import ModuleView, ReportColumns, TransferColumns, Verdicts
+from tests.ledger_chain import KEYS, STRANGERS, Chain, CountingModule, make_genesis
+
+A, B, C, D, E, F = KEYS
+Answer = tuple[Verdicts, NDArray[np.uint8]]
+
+
+class Wrapped(CountingModule):
+    """The counting module, with another answer where `spoil` gives one."""
+
+    def __init__(self, spoil: Callable[[TransferColumns, ReportColumns, ModuleView, Answer], Any]) -> None:
+        self._spoil = spoil
+
+    def evaluate(self, transactions: TransferColumns, reports: ReportColumns, view: ModuleView) -> Answer:
+        answer = super().evaluate(transactions, reports, view)
+        return self._spoil(transactions, reports, view, answer)  # type: ignore[no-any-return]
+
+
+def raise_on_13(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+    if (t.amount == 13).any():
+        raise ZeroDivisionError("thirteen")
+    return answer
+
+
+def spoil_13(change: Callable[[Answer], Any]) -> Callable[..., Any]:
+    return lambda t, r, v, answer: change(answer) if (t.amount == 13).any() else answer
+
+
+BREACHES = {
+    "raises": raise_on_13,
+    "score too high": spoil_13(lambda a: (replace(a[0], score=a[0].score + 10_001), a[1])),
+    "score negative": spoil_13(lambda a: (replace(a[0], score=a[0].score - 20_000), a[1])),
+    "scores as floats": spoil_13(lambda a: (replace(a[0], score=a[0].score.astype(float)), a[1])),
+    "one score missing": spoil_13(lambda a: (replace(a[0], score=a[0].score[1:]), a[1])),
+    "unknown outcome": spoil_13(lambda a: (replace(a[0], outcome=a[0].outcome + np.uint8(3)), a[1])),
+    "rows too wide": spoil_13(lambda a: (a[0], np.hstack([a[1], a[1]]))),
+    "rows of integers": spoil_13(lambda a: (a[0], a[1].astype(np.int64))),
+    "nothing": spoil_13(lambda a: None),
+    "lists": spoil_13(lambda a: (a[0], a[1].tolist())),
+    "writes to the view": lambda t, r, v, a: v.rows.fill(1) if (t.amount == 13).any() else a,
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_what_a_module_fails_on_is_refused_and_nothing_else(name: str) -> None:
+    chain = Chain(modules=(Wrapped(BREACHES[name]),))
+    bad = chain.transfer(A, B, amount=13)
+    shares = chain.transfer(B, C)
+    good = [chain.transfer(D, E), chain.transfer(E, F)]
+    built = chain.build(good[0], bad, shares, good[1])
+    assert built.refused == ((bad, 10_000),)
+    assert (built.block.transactions, built.deferred) == (tuple(good), (shares,))
+    chain.add(built.block)
+    verdicts = chain.rules.evaluate(chain.view, (bad, shares))
+    assert (verdicts.score.tolist(), verdicts.outcome.tolist()) == ([10_000, 0], [2, 0])
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_block_on_which_a_module_fails_is_refused(name: str) -> None:
+    sound, broken = Chain(), Chain(modules=(Wrapped(BREACHES[name]),))
+    block = sound.build(sound.transfer(A, B, amount=13)).block
+    with pytest.raises(Rejected, match='module "counting" fails') as caught:
+        broken.check(block)
+    assert caught.value.code == "refused"
+
+
+def test_several_failures_are_each_found_and_then_the_rest_is_refused() -> None:
+    chain = Chain(modules=(Wrapped(raise_on_13),))
+    candidates = [chain.transfer(A, B, amount=13 if place % 2 else 1) for place in range(20)]
+    verdicts = chain.rules.evaluate(chain.view, candidates)
+    # Four failures are searched (places 1, 3, 5, 7); from then on everything is refused.
+    assert verdicts.outcome.tolist() == [0, 2, 0, 2, 0, 2, 0, 2] + [2] * 12
+
+
+def test_a_module_that_fails_on_everything_leaves_an_empty_block() -> None:
+    def fail(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        if len(t):
+            raise ValueError("always")
+        return answer
+
+    chain = Chain(modules=(Wrapped(fail),))
+    built = chain.build(*(chain.transfer(A, B) for _ in range(5)))
+    assert built.block.transactions == ()
+    assert len(built.refused) == 5
+    chain.add(built.block)
+
+
+def test_a_module_that_fails_on_nothing_at_all_is_a_fault() -> None:
+    def fail(*_: object) -> Answer:
+        raise ValueError("always")
+
+    with pytest.raises(Fault):
+        Chain(modules=(Wrapped(fail),)).build()
+
+
+def test_running_out_of_memory_is_a_fault_and_no_verdict() -> None:
+    def fail(*_: object) -> Answer:
+        raise MemoryError
+
+    chain = Chain(modules=(Wrapped(fail),))
+    with pytest.raises(Fault, match="memory"):
+        chain.build(chain.transfer())
+
+
+def test_a_report_on_which_a_module_fails_is_refused() -> None:
+    def fail(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        if (r.amount == 77).any():
+            raise ValueError("seventy-seven")
+        return answer
+
+    chain = Chain(modules=(Wrapped(fail),))
+    chain.grow(chain.transfer(C, D, amount=77), chain.transfer(E, F, amount=5))
+    chain.grow()
+    bad, good = chain.report(1, 0, A), chain.report(1, 1, B)
+    built = chain.build(bad, good, chain.transfer(A, B))
+    assert built.refused == ((bad, 10_000),)
+    assert built.block.transactions == (good,)
+    chain.add(built.block)
+
+
+def test_a_module_whose_verdicts_depend_on_unrelated_ones_ends_in_an_empty_block() -> None:
+    def lose_one(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        outcome = answer[0].outcome.copy()
+        outcome[-1:] = 2  # always the last, whichever it is
+        return replace(answer[0], outcome=outcome), answer[1]
+
+    chain = Chain(modules=(Wrapped(lose_one),))
+    pairs = [(A, B), (C, D), (E, F), *((STRANGERS[0], STRANGERS[0]),)]
+    built = chain.build(*(chain.transfer(a, b) for a, b in pairs[:3]), chain.transfer(A, STRANGERS[1]))
+    assert built.block.transactions == ()
+    chain.add(built.block)
+
+
+def test_a_module_sees_the_accounts_of_its_columns_and_no_others() -> None:
+    seen = []
+
+    def look(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        seen.append((len(v.rows), v.rows.flags.writeable, sorted({*t.sender, *t.receiver})))
+        return answer
+
+    chain = Chain(modules=(Wrapped(look),))
+    chain.build(chain.transfer(A, B), chain.transfer(B, C), chain.transfer(STRANGERS[0], D))
+    assert seen == [(3, False, [0, 1, 2])]
+
+
+class Second(CountingModule):
+    """Scores everything 3,000 in its own rows of two bytes."""
+
+    name = "second"
+    digest = b"s" * 32
+    row_bytes = 2
+
+    def evaluate(self, transactions: TransferColumns, reports: ReportColumns, view: ModuleView) -> Answer:
+        assert view.rows.shape[1] == 2
+        score = np.full(len(transactions), 3_000, dtype=np.int64)
+        return Verdicts.from_scores(score, view.thresholds), np.full_like(view.rows, 7)
+
+
+def test_of_several_modules_the_highest_score_and_the_worst_outcome_count() -> None:
+    genesis = make_genesis()
+    entry = ModuleEntry("second", Second.digest, 10_000, 10_001)
+    chain = Chain(replace(genesis, modules=(*genesis.modules, entry)), (CountingModule(), Second()))
+    refused = chain.transfer(E, F, amount=60_000)
+    built = chain.build(chain.transfer(A, B), chain.transfer(C, D, amount=40_000), refused)
+    assert (built.block.scores, built.block.outcomes) == ((3_000, 4_000), b"\x00\x01")
+    assert built.refused == ((refused, 6_000),)
+    chain.add(built.block)
+    assert chain.view.get_module_rows(A.address) == b"\x00\x01\x00\x00\x07\x07"
+    assert chain.view.get_module_rows(F.address) == bytes(6)
+    answers = chain.rules.explain(chain.view, built.block.transactions, 0)
+    assert [name for name, _ in answers] == ["counting", "second"]
