@@ -23,6 +23,8 @@ UINT64_MAX: Final = 2**64 - 1
 
 _TYPES: Final = frozenset((tuple, int, bytes, str, bool, type(None)))
 
+_UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
+
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
@@ -30,6 +32,26 @@ def encode(value: Any) -> bytes:
     """The canonical bytes of a tuple of integers, bytes, text, booleans, None and such tuples."""
     data: bytes = _pack(value)
     return data
+
+
+def decode_flat(data: bytes, *, what: str, bytes_max: int, count: int) -> tuple[Any, ...]:
+    """The array of exactly `count` values that `data` is the canonical form of; raises as `decode` does.
+
+    Half the cost of `decode`, for nouns that come by the thousand; the caller checks every value's type,
+    so that nothing nested, no float and no map passes. Memory stays below 64 * bytes_max.
+    """
+    if len(data) > bytes_max:
+        raise Rejected(f"{len(data)} bytes, at most {bytes_max} allowed", field=what, code="size")
+    try:
+        value = msgpack.unpackb(
+            data, raw=False, use_list=False, max_array_len=count, max_map_len=0, max_ext_len=0
+        )
+        canonical = _pack(value) == data
+    except _UNREADABLE as error:
+        raise _refuse_form(what, error) from None
+    if not canonical:
+        raise _refuse_spelling(what)
+    return check_fields(value, count, what)
 
 
 def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> Any:
@@ -67,24 +89,32 @@ def decode(data: bytes, *, what: str, bytes_max: int, items_max: int = 4096) -> 
         canonical = _pack(value) == data
     except Rejected:
         raise
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        reason = f"{type(error).__name__} {error}".strip()
-        raise Rejected(
-            f"is not well-formed msgpack ({reason})",
-            field=what,
-            code="encoding",
-            mend="encode it as an array of integers and byte strings",
-        ) from None
+    except _UNREADABLE as error:
+        raise _refuse_form(what, error) from None
     if type(value) not in _TYPES:
         raise _refuse_type(what)
     if not canonical:
-        raise Rejected(
-            "is not in canonical form",
-            field=what,
-            code="encoding",
-            mend="write every value in its shortest msgpack form",
-        )
+        raise _refuse_spelling(what)
     return value
+
+
+def _refuse_form(what: str, error: Exception) -> Rejected:
+    reason = f"{type(error).__name__} {error}".strip()
+    return Rejected(
+        f"is not well-formed msgpack ({reason})",
+        field=what,
+        code="encoding",
+        mend="encode it as an array of integers and byte strings",
+    )
+
+
+def _refuse_spelling(what: str) -> Rejected:
+    return Rejected(
+        "is not in canonical form",
+        field=what,
+        code="encoding",
+        mend="write every value in its shortest msgpack form",
+    )
 
 
 def _refuse_type(what: str) -> Rejected:

@@ -82,6 +82,8 @@ class Genesis:
     """validators: at least one with stake. accounts: (address, balance), each address once.
 
     reporters: addresses whose fraud reports count. modules: judged by all of them, worst outcome wins.
+    issuers: addresses that bring money into circulation (a faucet, a bank's deposits): what they send is
+    nobody's purchase and is not judged, nor seen by a module. None by default.
     """
 
     chain_id: str
@@ -91,6 +93,7 @@ class Genesis:
     accounts: tuple[tuple[bytes, int], ...]
     reporters: tuple[bytes, ...]
     modules: tuple[ModuleEntry, ...]
+    issuers: tuple[bytes, ...] = ()
     digest: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -109,10 +112,11 @@ class Genesis:
                 f"balances and stakes add up to {supply}, at most {codec.MONEY_MAX} (2^53 - 1) allowed",
                 field="accounts.balance",
             )
-        for reporter in self.reporters:
-            codec.check_bytes(reporter, "reporters", length=crypto.ADDRESS_BYTES)
-        if len(set(self.reporters)) != len(self.reporters):
-            raise Rejected("an address is listed twice", field="reporters")
+        for name, addresses in (("reporters", self.reporters), ("issuers", self.issuers)):
+            for address in addresses:
+                codec.check_bytes(address, name, length=crypto.ADDRESS_BYTES)
+            if len(set(addresses)) != len(addresses):
+                raise Rejected("an address is listed twice", field=name)
         if len(self.modules) > MODULES_MAX:
             raise Rejected(f"more than {MODULES_MAX}", field="modules")
         if len({module.name for module in self.modules}) != len(self.modules):
@@ -130,6 +134,7 @@ def _pack(genesis: Genesis) -> tuple[Any, ...]:
         genesis.accounts,
         genesis.reporters,
         tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min) for m in genesis.modules),
+        genesis.issuers,
     )
 
 
@@ -154,6 +159,7 @@ def write_genesis(genesis: Genesis) -> str:
             }
             for m in genesis.modules
         ],
+        "issuers": ["0x" + issuer.hex() for issuer in genesis.issuers],
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -171,7 +177,7 @@ def read_genesis(text: str) -> Genesis:
         )
     except (ValueError, RecursionError) as error:
         raise Rejected(f"is not JSON ({error})", field="genesis", mend="restore the file") from None
-    root = _read_object(document, "genesis", {"parameters", "reporters", "modules"})
+    root = _read_object(document, "genesis", {"parameters", "reporters", "modules", "issuers"})
     parameters = _read_object(root.get("parameters", {}), "parameters", None)
     known = {entry.name for entry in fields(Parameters)}
     for name in parameters:
@@ -209,9 +215,14 @@ def read_genesis(text: str) -> Genesis:
         Parameters(**parameters),
         vote.ValidatorSet(tuple(stakes)),
         tuple(accounts),
-        tuple(_read_hex(entry, "reporters") for entry in _read_list(root.get("reporters", []), "reporters")),
+        _read_addresses(root, "reporters"),
         tuple(modules),
+        _read_addresses(root, "issuers"),
     )
+
+
+def _read_addresses(root: Mapping[str, Any], name: str) -> tuple[bytes, ...]:
+    return tuple(_read_hex(entry, name) for entry in _read_list(root.get(name, []), name))
 
 
 _ROOT_FIELDS: Final = (
@@ -222,6 +233,7 @@ _ROOT_FIELDS: Final = (
     "accounts",
     "reporters",
     "modules",
+    "issuers",
 )
 
 

@@ -113,8 +113,9 @@ def sign_transaction(
 
 def decode_transaction(data: bytes) -> Transaction:
     """The transaction that `data` encodes. Raises Rejected; the signature is *not* checked here."""
-    value = codec.decode(data, what="transaction", bytes_max=TRANSACTION_BYTES_MAX, items_max=_FIELDS + 1)
-    return _build_transaction(codec.check_fields(value, _FIELDS, "transaction"))
+    return _build_transaction(
+        codec.decode_flat(data, what="transaction", bytes_max=TRANSACTION_BYTES_MAX, count=_FIELDS)
+    )
 
 
 def _build_transaction(fields: tuple[object, ...]) -> Transaction:

@@ -12,6 +12,7 @@ Source: Chan and Pass, Simplex Consensus (ePrint 2023/463); weighted as in TON's
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from consensus import codec, crypto
@@ -153,7 +154,7 @@ def check_certificate(
 ) -> None:
     """Raises Rejected unless distinct validators with stake >= quorum signed the subject."""
     signers = certificate.signers
-    if any(low >= high for low, high in zip(signers, signers[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(signers)):
         raise Rejected("must rise (each signer once)", field="certificate.signers", code="signer")
     if not signers or signers[0] < 0 or signers[-1] >= len(validators):
         raise Rejected("are not all in the validator set", field="certificate.signers", code="signer")

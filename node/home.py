@@ -22,7 +22,7 @@ from node.disk import RealDisk
 
 PORT_STEP: Final = 10  # node i listens at base + 10 i (peers) and + 1 (HTTP); the rest is for later services
 NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a packet of 5 kB
-FUNDED_ACCOUNTS: Final = 16  # keys that a replay funds from, each with a nonce window of its own
+FUNDED_ACCOUNTS: Final = 16  # the second half are issuers; each funds with a nonce window of its own
 ACCOUNT_BALANCE: Final = 2**48  # 16 of them are half of the largest supply, 2^53 - 1
 STAKE: Final = 1_000_000
 
@@ -79,6 +79,8 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
         accounts=tuple((key.address, ACCOUNT_BALANCE) for key in accounts),
         reporters=tuple(key.address for key in accounts),
         modules=entries,
+        # What funds a replay's accounts is no purchase; the other half are people like any other.
+        issuers=tuple(key.address for key in accounts[FUNDED_ACCOUNTS // 2 :]),
     )
     names = [f"node{i}" for i in range(plan.nodes)]
     ports = [plan.base_port + PORT_STEP * i for i in range(plan.nodes)]

@@ -145,6 +145,7 @@ class LocalNetwork:
                     "address": "0x" + key.address.hex(),
                     "private_key": "0x" + key.secret.hex(),
                     "balance": balances[key.address],
+                    "issuer": key.address in genesis.issuers,
                 }
                 for key in self._network.accounts
             ],

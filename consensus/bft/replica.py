@@ -1,5 +1,7 @@
-"""What one node knows of an epoch: the current view, the last final block, rounds, blocks, and the
-reads on them. The base of `follower.Follower` (how it learns) and `simplex.SimplexEngine` (how it acts).
+"""What one node knows of an epoch, and what the rules ask of that knowledge.
+
+The current view, the last final block, the rounds above it, the blocks. `follower.Follower` adds how it
+learns, `simplex.SimplexEngine` how it acts.
 
 Invariant: `_final_view` and `_view` never fall; own votes are those in the tally, nowhere else.
 Source: consensus.md. Private to `consensus/bft/`, apart from EngineConfig and the public reads.

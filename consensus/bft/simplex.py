@@ -197,6 +197,8 @@ class SimplexEngine(Follower):
         if block.parent_hash != asked.parent.hash or not self._may_sign(self._view):
             return
         found = self._tally.open(self._view)
+        if found.has_vote(NULLIFY, block.proposer):
+            return  # too late: my nullify told everyone to go on
         if found.proposal is not None or found.has_vote(NOTARIZE, block.proposer):
             return  # one proposal a view, also when a slow build answers twice
         if not self._is_parent_ready(block):

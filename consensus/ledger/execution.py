@@ -21,8 +21,15 @@ from consensus import block as blk
 from consensus import crypto, merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, Parameters
+from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import judging, scoring
+from consensus.ledger.block_checks import (
+    check_certificate_binding,
+    check_header,
+    check_jump,
+    check_verdicts,
+    name_transaction,
+)
 from consensus.ledger.judging import Judgment
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.report import Reported
@@ -69,17 +76,6 @@ def build_report_columns(reports: Sequence[Reported]) -> ReportColumns:
     return ReportColumns(*(np.ascontiguousarray(column) for column in columns))
 
 
-def check_jump(timestamp_ms: int, parent_ms: int, parameters: Parameters) -> None:
-    """Workload clock: raises NotYet when a block at this time would skip too much."""
-    if timestamp_ms - parent_ms > parameters.clock_jump_ms_max:
-        raise NotYet(
-            f"{timestamp_ms} is {timestamp_ms - parent_ms} ms after the last block, "
-            f"at most {parameters.clock_jump_ms_max} allowed",
-            field="timestamp_ms",
-            code="timestamp",
-        )
-
-
 def build_block(
     rules: Rules,
     view: View,
@@ -98,8 +94,10 @@ def build_block(
     rules.check_modules(view)
     if rules.validators.get_index(proposer_key) is None:
         raise Fault("is not a validator of this chain", field="proposer_key")
+    if view_number <= view.header.view or epoch < view.header.epoch:
+        raise Fault(f"epoch {epoch} view {view_number} is not after the parent's", field="view_number")
     try:
-        _check_certificate_binding(view.header, certificate)
+        check_certificate_binding(view.header, certificate)
     except Rejected as error:
         raise Fault(error.problem, field="certificate") from None
     pool = _Pool()
@@ -111,12 +109,12 @@ def build_block(
         work, chosen = _select(rules, view, chosen, proposer_key, now_ms, pool)
         judgment = _judge(rules, work, chosen, is_strict=False)
         failed = {work.reports[place].source for place in judgment.failed_reports}
-        kept = _take_accepted(chosen, judgment, failed, pool)
+        kept = _take_accepted(rules, chosen, judgment, failed, pool)
         if len(kept) == len(chosen):
             break
         chosen = kept
     free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms)
-    scores, outcomes = _list_verdicts(chosen, judgment)
+    scores, outcomes = _list_verdicts(rules, chosen, judgment)
     header, delta = _seal(rules, view, work, judgment, chosen, scores, outcomes, free, certificate)
     block = Block(header, tuple(chosen), scores, outcomes, certificate)
     return Built(block, delta, tuple(pool.refused), tuple(pool.deferred), tuple(pool.rejected))
@@ -130,12 +128,12 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     """
     rules.check_modules(view)
     header = block.header
-    _check_header(rules, view, block, now_ms)
+    check_header(rules, view, block, now_ms)
     for place, tx in enumerate(block.transactions):
         try:
             rules.check_form(tx)
         except Rejected as error:
-            raise _name_transaction(place, tx, error) from None
+            raise name_transaction(place, tx, error) from None
     proposer = crypto.compute_address(header.proposer)
     work = Work(view, rules.parameters, header.timestamp_ms, block.transactions, proposer)
     for place, tx in enumerate(block.transactions):
@@ -143,10 +141,10 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
             work.apply(tx)
         except (Rejected, NotYet) as error:
             # The block's time and parent are fixed: what is not yet valid in it never is.
-            raise _name_transaction(place, tx, error) from None
+            raise name_transaction(place, tx, error) from None
     judgment = _judge(rules, work, block.transactions, is_strict=True)
-    scores, outcomes = _list_verdicts(block.transactions, judgment)
-    _check_verdicts(block, scores, outcomes)
+    scores, outcomes = _list_verdicts(rules, block.transactions, judgment)
+    check_verdicts(block, scores, outcomes)
     free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms)
     expected, delta = _seal(
         rules, view, work, judgment, block.transactions, scores, outcomes, free, block.parent_certificate
@@ -230,7 +228,7 @@ def _select(
 
 
 def _take_accepted(
-    chosen: Sequence[Transaction], judgment: Judgment, failed: AbstractSet[bytes], pool: _Pool
+    rules: Rules, chosen: Sequence[Transaction], judgment: Judgment, failed: AbstractSet[bytes], pool: _Pool
 ) -> list[Transaction]:
     """Those that stay: not refused (or failed, a report by its id), and no account in common with an earlier one that does not stay.
 
@@ -242,7 +240,7 @@ def _take_accepted(
     tainted: set[bytes] = set()
     scored = 0
     for tx in chosen:
-        if KIND_BY_NUMBER[tx.kind].is_scored:
+        if rules.is_scored(tx):
             is_refused, score = judgment.outcome[scored] == scoring.REFUSE, int(judgment.score[scored])
             scored += 1
         else:
@@ -264,16 +262,18 @@ def _get_accounts(tx: Transaction) -> tuple[bytes, ...]:
 
 
 def _judge(rules: Rules, work: Work, transactions: Sequence[Transaction], *, is_strict: bool) -> Judgment:
-    scored = [tx for tx in transactions if KIND_BY_NUMBER[tx.kind].is_scored]
+    scored = [tx for tx in transactions if rules.is_scored(tx)]
     transfers = build_transfer_columns(scored, work.index)
     reports = build_report_columns(work.reports)
     rows = work.rows[:, ROW_FIXED_BYTES:]
     return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict)
 
 
-def _list_verdicts(transactions: Sequence[Transaction], judgment: Judgment) -> tuple[tuple[int, ...], bytes]:
-    """Scores and outcomes of a block, one per transaction; 0 and ACCEPT for kinds that are not scored."""
-    places = [place for place, tx in enumerate(transactions) if KIND_BY_NUMBER[tx.kind].is_scored]
+def _list_verdicts(
+    rules: Rules, transactions: Sequence[Transaction], judgment: Judgment
+) -> tuple[tuple[int, ...], bytes]:
+    """Scores and outcomes of a block, one per transaction; 0 and ACCEPT for what is not scored."""
+    places = [place for place, tx in enumerate(transactions) if rules.is_scored(tx)]
     if len(places) == len(transactions):
         return tuple(judgment.score.tolist()), judgment.outcome.tobytes()
     score = np.zeros(len(transactions), dtype=np.int64)
@@ -320,134 +320,3 @@ def _seal(
         certificate_digest=blk.compute_certificate_digest(certificate),
     )
     return header, Delta(header, slots, rows, work.created, account_count, tree, work.records, history)
-
-
-def _name_transaction(place: int, tx: Transaction, error: Rejected | NotYet) -> Rejected:
-    return Rejected(
-        f"transaction {place} (0x{tx.id.hex()}): {error.field}: {error.problem}",
-        field="block.transactions",
-        code=error.code,
-    )
-
-
-def _check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> None:
-    """All that can be said before executing."""
-    header, parent, parameters = block.header, view.header, rules.parameters
-    if header.parent_hash != parent.hash:
-        raise Rejected(
-            f"is 0x{header.parent_hash.hex()}, not block {parent.height} (0x{parent.hash.hex()})",
-            field="header.parent_hash",
-            code="parent",
-        )
-    for name, told, expected in (
-        ("parent_view", header.parent_view, parent.view),
-        ("height", header.height, parent.height + 1),
-        ("transaction_count", header.transaction_count, len(block.transactions)),
-        ("scores", len(block.scores), len(block.transactions)),
-        ("outcomes", len(block.outcomes), len(block.transactions)),
-    ):
-        if told != expected:
-            raise Rejected(f"is {told}, must be {expected}", field=f"header.{name}", code=name)
-    if header.view <= parent.view or header.epoch < parent.epoch:
-        raise Rejected(
-            f"epoch {header.epoch} view {header.view} is not after epoch {parent.epoch} view {parent.view}",
-            field="header.view",
-            code="view",
-        )
-    if rules.validators.get_index(header.proposer) is None:
-        raise Rejected("is not a validator", field="header.proposer", code="proposer")
-    for name, digest, expected_digest in (
-        ("modules_digest", header.modules_digest, rules.modules_digest),
-        ("validators_digest", header.validators_digest, rules.validators.digest),
-    ):
-        if digest != expected_digest:
-            raise Rejected(
-                f"is 0x{digest.hex()}, the parent's state names 0x{expected_digest.hex()}",
-                field=f"header.{name}",
-                code=name,
-            )
-    _check_certificate_binding(parent, block.parent_certificate)
-    if len(block.transactions) > parameters.block_transactions_max:
-        raise Rejected(
-            f"{len(block.transactions)}, at most {parameters.block_transactions_max} allowed",
-            field="block.transactions",
-            code="size",
-        )
-    size = sum(len(tx.raw) for tx in block.transactions)
-    if size > parameters.block_bytes_max:
-        raise Rejected(
-            f"{size} bytes, at most {parameters.block_bytes_max} allowed",
-            field="block.transactions",
-            code="size",
-        )
-    _check_time(block, parent, parameters, now_ms)
-
-
-def _check_certificate_binding(parent: Header, certificate: vote.Certificate | None) -> None:
-    """The carried certificate is about the parent; its signatures are the caller's to check."""
-    field = "block.certificate"
-    if parent.height == 0:
-        if certificate is not None:
-            raise Rejected("block 0 has none", field=field, mend="leave it out", code="certificate")
-        return
-    if certificate is None:
-        raise Rejected("is missing", field=field, mend="carry the parent's", code="certificate")
-    subject = certificate.subject
-    if subject.kind == vote.NULLIFY or (subject.epoch, subject.view, subject.block_hash) != (
-        parent.epoch,
-        parent.view,
-        parent.hash,
-    ):
-        raise Rejected("is not about the parent", field=field, code="certificate")
-
-
-def _check_time(block: Block, parent: Header, parameters: Parameters, now_ms: int | None) -> None:
-    timestamp_ms, field = block.header.timestamp_ms, "header.timestamp_ms"
-    if parameters.clock == CLOCK_WORKLOAD:
-        expected = max(parent.timestamp_ms, *(tx.timestamp_ms for tx in block.transactions), 0)
-        if timestamp_ms != expected:
-            raise Rejected(
-                f"{timestamp_ms}, the latest of parent and transactions is {expected}",
-                field=field,
-                code="timestamp",
-            )
-        if timestamp_ms - parent.timestamp_ms > parameters.clock_jump_ms_max:
-            raise Rejected(
-                f"{timestamp_ms - parent.timestamp_ms} ms after the parent, "
-                f"at most {parameters.clock_jump_ms_max} allowed",
-                field=field,
-                code="timestamp",
-            )
-        return
-    if timestamp_ms < parent.timestamp_ms:
-        raise Rejected(
-            f"{timestamp_ms} is before the parent's {parent.timestamp_ms}", field=field, code="timestamp"
-        )
-    if now_ms is not None and timestamp_ms > now_ms + parameters.clock_drift_ms_max:
-        raise NotYet(f"{timestamp_ms} is ahead of the local clock {now_ms}", field=field, code="timestamp")
-
-
-def _check_verdicts(block: Block, scores: tuple[int, ...], outcomes: bytes) -> None:
-    for place, (told, recomputed) in enumerate(zip(block.scores, scores, strict=True)):
-        if told != recomputed:
-            raise Rejected(
-                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
-                f"the block says {told}, recomputed {recomputed}",
-                field="block.scores",
-                code="score",
-            )
-    for place, (told, recomputed) in enumerate(zip(block.outcomes, outcomes, strict=True)):
-        if told != recomputed:
-            raise Rejected(
-                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
-                f"the block says {told}, recomputed {recomputed}",
-                field="block.outcomes",
-                code="outcome",
-            )
-        if told == scoring.REFUSE:
-            raise Rejected(
-                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
-                f"refused with score {scores[place]}, such a block is invalid",
-                field="block.outcomes",
-                code="refused",
-            )

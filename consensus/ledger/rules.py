@@ -22,6 +22,7 @@ from consensus.errors import Fault, NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Genesis, Parameters
 from consensus.ledger import execution, judging, scoring
 from consensus.ledger import records as rec
+from consensus.ledger.block_checks import check_jump
 from consensus.ledger.execution import Built
 from consensus.ledger.judging import Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
@@ -48,6 +49,7 @@ class Rules:
     modules: tuple[ValidationModule, ...] = ()
     seats: tuple[Seat, ...] = field(init=False, repr=False)
     row_bytes: int = field(init=False)
+    issuers: frozenset[bytes] = field(init=False, repr=False)
     modules_record: bytes = field(init=False, repr=False)
     modules_digest: bytes = field(init=False, repr=False)
 
@@ -74,6 +76,7 @@ class Rules:
         put = object.__setattr__
         put(self, "seats", tuple(seats))
         put(self, "row_bytes", ROW_FIXED_BYTES + start)
+        put(self, "issuers", frozenset(self.genesis.issuers))
         put(self, "modules_record", record)
         put(self, "modules_digest", compute_modules_digest(record))
 
@@ -88,6 +91,10 @@ class Rules:
     @property
     def validators(self) -> vote.ValidatorSet:
         return self.genesis.validators
+
+    def is_scored(self, tx: Transaction) -> bool:
+        """Whether the modules judge it: not every kind is, and what an issuer sends is not."""
+        return KIND_BY_NUMBER[tx.kind].is_scored and tx.sender not in self.issuers
 
     def create_genesis_state(self) -> State:
         """The state of block 0: genesis accounts in their order, then those that validators' keys need."""
@@ -195,7 +202,7 @@ class Rules:
             try:
                 if self.parameters.clock == CLOCK_WORKLOAD:
                     work.timestamp_ms = max(parent_ms, tx.timestamp_ms)
-                    execution.check_jump(work.timestamp_ms, parent_ms, self.parameters)
+                    check_jump(work.timestamp_ms, parent_ms, self.parameters)
                 else:
                     work.timestamp_ms = max(parent_ms, now_ms)
                 work.check(tx)
@@ -206,11 +213,11 @@ class Rules:
     def evaluate(self, view: View, transactions: Sequence[Transaction]) -> Verdicts:
         """What the modules say of these transactions as the next block, in order; changes nothing.
 
-        Kinds that are not scored get 0 and ACCEPT. `check_form` came before; nothing else is checked.
+        What is not scored gets 0 and ACCEPT. `check_form` came before; nothing else is checked.
         """
         score = np.zeros(len(transactions), dtype=np.int64)
         outcome = np.zeros(len(transactions), dtype=np.uint8)
-        places = [place for place, tx in enumerate(transactions) if KIND_BY_NUMBER[tx.kind].is_scored]
+        places = [place for place, tx in enumerate(transactions) if self.is_scored(tx)]
         if places and self.seats:
             columns, rows = self._read_columns(view, [transactions[place] for place in places])
             none = execution.build_report_columns(())
@@ -223,12 +230,12 @@ class Rules:
     ) -> tuple[tuple[str, Explanation], ...]:
         """(module name, explanation) of every module for transactions[index] of a block after `view`.
 
-        Empty for a kind that is not scored. IndexError outside the block.
+        Empty for what is not scored. IndexError outside the block.
         """
-        if not KIND_BY_NUMBER[transactions[index].kind].is_scored:
+        if not self.is_scored(transactions[index]):
             return ()
-        scored = [tx for tx in transactions if KIND_BY_NUMBER[tx.kind].is_scored]
-        place = sum(KIND_BY_NUMBER[tx.kind].is_scored for tx in transactions[:index])
+        scored = [tx for tx in transactions if self.is_scored(tx)]
+        place = sum(self.is_scored(tx) for tx in transactions[:index])
         columns, rows = self._read_columns(view, scored)
         answers = []
         for seat in self.seats:

@@ -1,0 +1,165 @@
+"""Block checks: where a block differs from what its parent's state and its own body allow, in words.
+
+`check_header` says all that can be said before executing the block, `check_verdicts` what its scores
+and outcomes should have been. Invariant: the first difference is named with both values; nothing is
+read but the block, its parent's header and the chain's rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consensus import vote
+from consensus.block import Block, Header
+from consensus.errors import NotYet, Rejected
+from consensus.genesis import CLOCK_WORKLOAD, Parameters
+from consensus.ledger import scoring
+from consensus.transaction import Transaction
+
+if TYPE_CHECKING:
+    from consensus.ledger.rules import Rules
+    from consensus.ledger.state import View
+
+
+def check_jump(timestamp_ms: int, parent_ms: int, parameters: Parameters) -> None:
+    """Workload clock: raises NotYet when a block at this time would skip too much."""
+    if timestamp_ms - parent_ms > parameters.clock_jump_ms_max:
+        raise NotYet(
+            f"{timestamp_ms} is {timestamp_ms - parent_ms} ms after the last block, "
+            f"at most {parameters.clock_jump_ms_max} allowed",
+            field="timestamp_ms",
+            code="timestamp",
+        )
+
+
+def name_transaction(place: int, tx: Transaction, error: Rejected | NotYet) -> Rejected:
+    """What is wrong with the transaction at `place` of a block, as what is wrong with the block."""
+    return Rejected(
+        f"transaction {place} (0x{tx.id.hex()}): {error.field}: {error.problem}",
+        field="block.transactions",
+        code=error.code,
+    )
+
+
+def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> None:
+    """Raises Rejected or NotYet for all that can be said before executing the block."""
+    header, parent, parameters = block.header, view.header, rules.parameters
+    if header.parent_hash != parent.hash:
+        raise Rejected(
+            f"is 0x{header.parent_hash.hex()}, not block {parent.height} (0x{parent.hash.hex()})",
+            field="header.parent_hash",
+            code="parent",
+        )
+    for name, told, expected in (
+        ("parent_view", header.parent_view, parent.view),
+        ("height", header.height, parent.height + 1),
+        ("transaction_count", header.transaction_count, len(block.transactions)),
+        ("scores", len(block.scores), len(block.transactions)),
+        ("outcomes", len(block.outcomes), len(block.transactions)),
+    ):
+        if told != expected:
+            raise Rejected(f"is {told}, must be {expected}", field=f"header.{name}", code=name)
+    if header.view <= parent.view or header.epoch < parent.epoch:
+        raise Rejected(
+            f"epoch {header.epoch} view {header.view} is not after epoch {parent.epoch} view {parent.view}",
+            field="header.view",
+            code="view",
+        )
+    if rules.validators.get_index(header.proposer) is None:
+        raise Rejected("is not a validator", field="header.proposer", code="proposer")
+    for name, digest, expected_digest in (
+        ("modules_digest", header.modules_digest, rules.modules_digest),
+        ("validators_digest", header.validators_digest, rules.validators.digest),
+    ):
+        if digest != expected_digest:
+            raise Rejected(
+                f"is 0x{digest.hex()}, the parent's state names 0x{expected_digest.hex()}",
+                field=f"header.{name}",
+                code=name,
+            )
+    check_certificate_binding(parent, block.parent_certificate)
+    if len(block.transactions) > parameters.block_transactions_max:
+        raise Rejected(
+            f"{len(block.transactions)}, at most {parameters.block_transactions_max} allowed",
+            field="block.transactions",
+            code="size",
+        )
+    size = sum(len(tx.raw) for tx in block.transactions)
+    if size > parameters.block_bytes_max:
+        raise Rejected(
+            f"{size} bytes, at most {parameters.block_bytes_max} allowed",
+            field="block.transactions",
+            code="size",
+        )
+    _check_time(block, parent, parameters, now_ms)
+
+
+def check_certificate_binding(parent: Header, certificate: vote.Certificate | None) -> None:
+    """Raises Rejected unless the carried certificate is about the parent; signatures are the caller's."""
+    field = "block.certificate"
+    if parent.height == 0:
+        if certificate is not None:
+            raise Rejected("block 0 has none", field=field, mend="leave it out", code="certificate")
+        return
+    if certificate is None:
+        raise Rejected("is missing", field=field, mend="carry the parent's", code="certificate")
+    subject = certificate.subject
+    if subject.kind == vote.NULLIFY or (subject.epoch, subject.view, subject.block_hash) != (
+        parent.epoch,
+        parent.view,
+        parent.hash,
+    ):
+        raise Rejected("is not about the parent", field=field, code="certificate")
+
+
+def _check_time(block: Block, parent: Header, parameters: Parameters, now_ms: int | None) -> None:
+    timestamp_ms, field = block.header.timestamp_ms, "header.timestamp_ms"
+    if parameters.clock == CLOCK_WORKLOAD:
+        expected = max(parent.timestamp_ms, *(tx.timestamp_ms for tx in block.transactions), 0)
+        if timestamp_ms != expected:
+            raise Rejected(
+                f"{timestamp_ms}, the latest of parent and transactions is {expected}",
+                field=field,
+                code="timestamp",
+            )
+        if timestamp_ms - parent.timestamp_ms > parameters.clock_jump_ms_max:
+            raise Rejected(
+                f"{timestamp_ms - parent.timestamp_ms} ms after the parent, "
+                f"at most {parameters.clock_jump_ms_max} allowed",
+                field=field,
+                code="timestamp",
+            )
+        return
+    if timestamp_ms < parent.timestamp_ms:
+        raise Rejected(
+            f"{timestamp_ms} is before the parent's {parent.timestamp_ms}", field=field, code="timestamp"
+        )
+    if now_ms is not None and timestamp_ms > now_ms + parameters.clock_drift_ms_max:
+        raise NotYet(f"{timestamp_ms} is ahead of the local clock {now_ms}", field=field, code="timestamp")
+
+
+def check_verdicts(block: Block, scores: tuple[int, ...], outcomes: bytes) -> None:
+    """Raises Rejected naming the first score or outcome that differs from the recomputed one, or is REFUSE."""
+    for place, (told, recomputed) in enumerate(zip(block.scores, scores, strict=True)):
+        if told != recomputed:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"the block says {told}, recomputed {recomputed}",
+                field="block.scores",
+                code="score",
+            )
+    for place, (told, recomputed) in enumerate(zip(block.outcomes, outcomes, strict=True)):
+        if told != recomputed:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"the block says {told}, recomputed {recomputed}",
+                field="block.outcomes",
+                code="outcome",
+            )
+        if told == scoring.REFUSE:
+            raise Rejected(
+                f"of transaction {place} (0x{block.transactions[place].id.hex()}): "
+                f"refused with score {scores[place]}, such a block is invalid",
+                field="block.outcomes",
+                code="refused",
+            )
