@@ -35,6 +35,7 @@ OBSERVE_ONLY: Final = Thresholds(REFUSE_NEVER, REFUSE_NEVER)
 
 Int64s = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]  # (what, done, total)
+Refuse = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]  # features of a block, to which are refused
 
 
 def ignore_progress(_what: str, _done: int, _total: int) -> None:
@@ -150,17 +151,42 @@ def play_features(
     scale: FeatureScale,
     end: int | None = None,
     progress: Progress = ignore_progress,
+    refuse: Refuse | None = None,
 ) -> NDArray[np.uint8]:
-    """uint8[end, FEATURES] of the trace's first `end` rows."""
+    """uint8[end, FEATURES] of the trace's first `end` rows.
+
+    With `refuse` (uint8[n, FEATURES] to bool[n]) the state never sees the rows that it names, nor any
+    report on them: as on a chain that refuses. Their features are those they were refused by.
+    """
     stop = len(trace) if end is None else end
     state = np.zeros((len(trace.names), ROW_BYTES), dtype=np.uint8)
     features = np.zeros((stop, FEATURES), dtype=np.uint8)
+    refused = np.zeros(stop, dtype=bool)
     for block in iterate_blocks(trace, schedule, end=stop):
-        seen = observe(block.transactions, block.reports, state[block.accounts], scale)
-        state[block.accounts] = seen.rows
+        transactions, reports, rows = block.transactions, block.reports, state[block.accounts]
+        seen = observe(transactions, reports, rows, scale)
         features[block.start : block.end] = seen.features
+        if refuse is not None:
+            refused[block.start : block.end] = refuse(seen.features)
+            kept, known = ~refused[block.start : block.end], ~refused[block.reported]
+            seen = observe(
+                _select_transfers(transactions, kept), _select_reports(reports, known), rows, scale
+            )
+        state[block.accounts] = seen.rows
         progress("features", block.end, stop)
     return features
+
+
+def _select_transfers(columns: TransferColumns, kept: NDArray[np.bool_]) -> TransferColumns:
+    c = columns
+    return TransferColumns(c.sender[kept], c.receiver[kept], c.amount[kept], c.timestamp_ms[kept])
+
+
+def _select_reports(columns: ReportColumns, kept: NDArray[np.bool_]) -> ReportColumns:
+    c = columns
+    return ReportColumns(
+        c.sender[kept], c.receiver[kept], c.amount[kept], c.timestamp_ms[kept], c.score[kept]
+    )
 
 
 @dataclass(frozen=True, slots=True)

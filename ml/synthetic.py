@@ -1,7 +1,7 @@
 """Labelled synthetic workloads: a small town's payments, and six kinds of fraud in them.
 
-Invariant: a pure function of seed and sizes, integers in every column (PCG64's stream is fixed by its
-definition; only integer draws are used, so no machine's floating point has a say).
+Invariant: a pure function of seed and sizes, integers in every column. Only integers are drawn from PCG64,
+so no machine's floating point has a say; should NumPy ever draw them differently, a test's pinned hash tells.
 People pay a few shops they favour, at their own rate and their own level of amounts. The frauds:
 
     spell       a stolen card: some of its amounts jump for some days

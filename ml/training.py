@@ -1,13 +1,13 @@
-"""Training: play a trace under five kinds of reporting, grow trees with LightGBM, export them to integers.
+"""Training: play a trace under six kinds of life, grow trees with LightGBM, export them to integers.
 
 Punctual labels are a trap: a model that saw only complete, punctual reports falls apart when they come
-late or not at all. So every row is trained on five times, as MIXTURE says, with features as the chain
-would have had them. What is learned from amounts (FeatureScale) uses only the training rows.
+late or not at all. So every row is trained on five times, as MIXTURE says, and once as a refusing chain
+sees it. What is learned from amounts (FeatureScale) uses only the training rows.
 
-Export: thresholds are floored (lossless on integer features), leaves scaled by 2^16 and rounded; it is
-proven on every training row that LightGBM and the integer forest leave each tree by the same leaf and
-that margins differ by no more than the leaves' rounding. Calibration and thresholds come from scores
-out of fold (each half of the senders scored by trees that saw the other half).
+Export: thresholds are floored (lossless on integer features), leaves scaled by 2^16 and rounded. It is
+checked on every training row (reported on time) that both forests leave each tree by the same leaf and
+that margins differ by no more than the rounding. Calibration and thresholds come from scores out of
+fold (each half of the senders scored by trees that saw the other half).
 Invariant: same trace, range, seed and library versions give the same artifact.
 Leaves out: any use on the vote path; floats end here.
 """
@@ -45,7 +45,9 @@ TREES: Final = 64
 POSITIVES_MIN: Final = 20  # fewer frauds teach nothing that holds
 LARGE_PRECISION: Final = (9, 10)  # an amount explains a report if 9 of 10 such amounts are frauds
 LARGE_ROWS_MIN: Final = 10
-FLAG_FPR: Final = 0.005  # suggested thresholds: what share of clean transactions they may touch
+# Suggested thresholds: what share of clean transactions they may touch, on a chain that refuses and on one
+# that does not.
+FLAG_FPR: Final = 0.005
 REFUSE_FPR: Final = 0.001
 
 # How labels may arrive, and the weight of each in training (tenths).
@@ -57,6 +59,8 @@ MIXTURE: Final[tuple[tuple[ReportPlan, int], ...]] = (
     (ReportPlan(delay_days=LATE, share=0.7), 3),
     (ReportPlan(false=0.01), 3),
 )
+
+REFUSING_WEIGHT: Final = 10  # of the rows as a refusing chain sees them
 
 PARAMETERS: Final[dict[str, Any]] = {
     "objective": "binary",
@@ -115,6 +119,7 @@ def train_model(
         )
     scale = learn_scale(trace.amount[first:end], fraud)
     on_time, rows = _play_mixture(trace, first, end, scale, seed, progress)
+    rows = _add_refusals(rows, trace, first, end, scale, seed, progress)
 
     booster = _grow(rows, seed, progress)
     forest, leaf_places = export_forest(booster.dump_model())
@@ -123,8 +128,11 @@ def train_model(
     margins = _score_out_of_fold(rows, seed, progress)
     calibration = fit_calibration(margins, rows.fraud, rows.weight)
     scores = calibration.compute_scores(margins[on_time])
-    _, _, flag = compute_at_fpr(fraud, scores, FLAG_FPR)
-    _, _, refuse = compute_at_fpr(fraud, scores, REFUSE_FPR)
+    refusing_scores = calibration.compute_scores(margins[-len(fraud) :])  # as _add_refusals appended them
+    flag, refuse = (
+        max(compute_at_fpr(fraud, seen, fpr)[2] for seen in (scores, refusing_scores))
+        for fpr in (FLAG_FPR, REFUSE_FPR)
+    )
     card = ModelCard(
         data_sha256=data_sha256,
         day_start=day_start,
@@ -189,6 +197,30 @@ def _play_mixture(
         fraud=np.tile(trace.fraud[first:end], len(MIXTURE)),
         weight=np.repeat([weight / 10 for _, weight in MIXTURE], n),
         sender=np.tile(trace.sender[first:end], len(MIXTURE)),
+    )
+
+
+def _add_refusals(
+    rows: _Rows, trace: Trace, first: int, end: int, scale: FeatureScale, seed: int, progress: Progress
+) -> _Rows:
+    """The rows, and each once more as it looks on a chain that refuses by a first model.
+
+    There a stained receiver gets no clean transaction any more; a model that never saw this goes on
+    refusing long after the fraud is over (Ross, Gordon, Bagnell 2011: train on what your own acts cause).
+    """
+    n = end - first
+    forest, _ = export_forest(_grow(rows, seed, progress).dump_model())
+    margins = forest.compute_margins(rows.features[:n])
+    _, _, limit = compute_at_fpr(rows.fraud[:n], margins, REFUSE_FPR)
+    schedule = schedule_reports(trace, ON_TIME, seed)
+    refusing = play_features(
+        trace, schedule, scale, end, progress, lambda seen: forest.compute_margins(seen) >= limit
+    )
+    return _Rows(
+        features=np.concatenate((rows.features, refusing[first:])),
+        fraud=np.concatenate((rows.fraud, rows.fraud[:n])),
+        weight=np.concatenate((rows.weight, np.full(n, REFUSING_WEIGHT / 10))),
+        sender=np.concatenate((rows.sender, rows.sender[:n])),
     )
 
 

@@ -2,10 +2,11 @@
 
 The proof comes before the work: a batch must link, block by block, from our own final block to the one
 its certificate makes final, and that certificate must hold a quorum's signatures. Then every block is
-executed and compared like any other; a difference means that *we* differ from a quorum (rule 11).
+executed and compared like any other; a difference means that *we* differ from a quorum (rule 11): the
+judge is told, so that the engine stops signing, and nothing more is asked for.
 
 Invariant: blocks and certificate are durable before the state moves; a liar costs one batch of signature
-checks and loses its reputation. Source: consensus.md, rules 7, 9 and 11. Leaves out: snapshots.
+checks and loses its reputation; a batch is applied whole, whatever becomes of its connection. Source: consensus.md, rules 7, 9 and 11. Leaves out: snapshots.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final, Protocol
 
 from consensus import block as blocks
 from consensus import crypto, vote
-from consensus.bft.contract import Event, Halt, Received
+from consensus.bft.contract import Event, Received
 from consensus.block import Block, Header
 from consensus.errors import Rejected
 from consensus.ledger.rules import Rules
@@ -34,6 +35,7 @@ log = logging.getLogger("assay.catch_up")
 GAP_BLOCKS: Final = 3  # within this the ordinary way (proposals, certificates) is the faster one
 STALL_SECONDS: Final = 1.0  # a smaller gap that does not close by itself is closed here
 ANSWER_SECONDS: Final = 5.0  # 4 MB of blocks over a slow link; then another peer is asked
+DISTRUST_SECONDS: Final = 30.0  # whoever claims more than it delivers is not believed for so long
 LIE_POINTS: Final = 100  # a batch that does not hold is no accident
 
 
@@ -66,7 +68,8 @@ class CatchUp:
         signatures: SignatureCheck,
         transport: Transport,
         post: Callable[[Event], None],
-        on_halt: Callable[[Halt], None],
+        refuse: Callable[[Header, str], None],
+        on_fault: Callable[[BaseException], None],
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -75,10 +78,13 @@ class CatchUp:
         self._signatures = signatures
         self._transport = transport
         self._post = post
-        self._on_halt = on_halt
+        self._refuse = refuse
+        self._on_fault = on_fault
         self._heights: dict[bytes, int] = {}  # final heights that connected peers claim
+        self._distrusted: dict[bytes, float] = {}  # connected peers that owe us an answer, and until when
         self._request: _Request | None = None
-        self._is_applying = False
+        self._task: asyncio.Task[None] | None = None  # applies a batch
+        self._is_over = False  # closed, or a quorum made final what we refuse
         self._turn = 0  # rotates through peers
         self._seen_height = -1
         self._seen_at = 0.0
@@ -86,7 +92,7 @@ class CatchUp:
     @property
     def is_syncing(self) -> bool:
         """Whether a peer is ahead by more than the ordinary way would close soon."""
-        return max(self._heights.values(), default=0) > self._chain.finalized.height + GAP_BLOCKS
+        return bool(self._list_ahead(GAP_BLOCKS + 1))
 
     def get_height(self, node_key: bytes) -> int | None:
         """The last final height that a peer told of."""
@@ -98,6 +104,7 @@ class CatchUp:
 
     def on_disconnected(self, peer: Peer) -> None:
         self._heights.pop(peer.node_key, None)
+        self._distrusted.pop(peer.node_key, None)
         if self._request is not None and self._request.peer == peer.node_key:
             self._request = None
             self.check()
@@ -108,12 +115,14 @@ class CatchUp:
         height = self._chain.finalized.height
         if height != self._seen_height:
             self._seen_height, self._seen_at = height, now
-        if self._is_applying or (self._request is not None and now < self._request.deadline):
+        request = self._request
+        if self._is_over or self._task is not None or (request is not None and now < request.deadline):
             return
+        if request is not None:
+            self._distrust(request.peer)
         self._request = None
-        is_stalled = now - self._seen_at >= STALL_SECONDS
-        gap = 1 if is_stalled or self._finality.is_behind else GAP_BLOCKS
-        ahead = [key for key, claimed in self._heights.items() if claimed >= height + gap]
+        gap = 1 if now - self._seen_at >= STALL_SECONDS else GAP_BLOCKS
+        ahead = self._list_ahead(gap) or self._list_ahead(gap, is_believed=False)
         if not ahead:
             return
         self._turn += 1
@@ -121,23 +130,59 @@ class CatchUp:
         self._request = _Request(peer, height + 1, now + ANSWER_SECONDS)
         self._transport.send(peer, GetFinalBlocks(height + 1, FINAL_BLOCKS_MAX))
 
-    async def on_final_blocks(self, peer: Peer, frame: FinalBlocks) -> None:
-        """A batch that was asked for. Raises Rejected when it does not hold."""
+    def _list_ahead(self, gap: int, *, is_believed: bool = True) -> list[bytes]:
+        """Peers that claim at least so many final blocks more than we have."""
+        now = asyncio.get_running_loop().time()
+        low = self._chain.finalized.height + gap
+        return [
+            key
+            for key, claimed in self._heights.items()
+            if claimed >= low and (not is_believed or self._distrusted.get(key, 0.0) <= now)
+        ]
+
+    def _distrust(self, peer: bytes) -> None:
+        if peer in self._heights:
+            self._distrusted[peer] = asyncio.get_running_loop().time() + DISTRUST_SECONDS
+
+    def on_final_blocks(self, peer: Peer, frame: FinalBlocks) -> None:
+        """A batch that was asked for: checked and applied in a task of its own."""
         request = self._request
         if request is None or request.peer != peer.node_key or frame.from_height != request.from_height:
             return  # late, or never asked for: no fault, and nothing is done with it
         self._request = None
         if not frame.raws:
-            self._heights[peer.node_key] = 0  # it has none: its next status says more
+            self._distrust(peer.node_key)
+            if self._list_ahead(GAP_BLOCKS):
+                self.check()  # somebody else; with nobody else the next status is soon enough
             return
-        self._is_applying = self._finality.is_paused = True
+        self._finality.is_paused = True
+        # Not in the connection's own task, which ends with it: the store would be ahead of the state.
+        self._task = asyncio.get_running_loop().create_task(self._apply(peer, frame))
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:  # cancelled or failed
+            self._task = None
+            self._finality.is_paused = False
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_fault(error)
+
+    async def close(self) -> None:
+        """Stop applying. What is durable and not applied yet is executed at the next start."""
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _apply(self, peer: Peer, frame: FinalBlocks) -> None:
         try:
             await self._take(frame)
         except Rejected as reason:
             self._transport.penalise(peer.node_key, LIE_POINTS, str(reason))
+            self._distrust(peer.node_key)
             log.warning("final blocks refused", extra={"peer": str(peer), "reason": str(reason)})
-        finally:
-            self._is_applying = self._finality.is_paused = False
+        self._finality.is_paused = False
+        self._task = None
         self._finality.retry()
         self.check()
 
@@ -147,7 +192,8 @@ class CatchUp:
         if not batch:
             return
         links = [blocks.decode_header(raw) for raw in frame.links]
-        certificate = self._check_links([block.header for block in batch] + links, frame.certificate)
+        headers = [block.header for block in batch] + links
+        certificate = self._check_links(headers, frame.certificate)
         transactions = [tx for block in batch for tx in block.transactions]
         # Not urgent: whoever catches up judges no proposal, and its mempool has no hurry either.
         answers = await self._signatures.verify_new(transactions)
@@ -156,6 +202,7 @@ class CatchUp:
         for block in batch:
             if block.parent_certificate is not None:
                 self._check_certificate(block.parent_certificate)
+        for block in batch:
             self._store.put_block(block)
         self._store.put_final(certificate, batch, links)
         self._store.sync()
@@ -164,11 +211,19 @@ class CatchUp:
             try:
                 delta = self._rules.check_block(self._chain.final_view, block, None)
             except Rejected as reason:
-                self._on_halt(Halt(f"a quorum finalised what we refuse: {reason}", block.hash))
-                return
+                self._halt(headers, block.header, str(reason))
+                break
             self._chain.add(block, delta)
             self._finality.commit_stored((block,))
         self._post(Received(certificate, b""))
+
+    def _halt(self, headers: Sequence[Header], refused: Header, reason: str) -> None:
+        """A quorum made final what we refuse: its certificate will now stop the engine (rule 11)."""
+        self._is_over = True
+        for header in headers:
+            if header.height >= refused.height:
+                why = reason if header == refused else f"its ancestor of height {refused.height} is invalid"
+                self._refuse(header, why)
 
     def _check_links(self, headers: Sequence[Header], raw_certificate: bytes) -> Certificate:
         """The certificate, once the headers link from our final block to the one it makes final."""

@@ -25,6 +25,8 @@ PORT_MAX: Final = 65_535
 DURATION_MS_MAX: Final = 600_000  # ten minutes: no timer of a live network waits longer
 
 _DURATION = re.compile(r"(\d+)(ms|s|m)?\Z")
+_PEER_URL = re.compile(r"wss?://[^/\s]+(/\S*)?\Z")
+_PEER_KEY = re.compile(r"(0x)?0[23][0-9a-fA-F]{64}\Z")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
 
 
@@ -89,7 +91,10 @@ def read_config(home: Path) -> NodeConfig:
     for name in ("name", "p2p_port", "api_port"):
         if name not in document:
             raise Rejected("is missing", field=f"node.json: {name}", mend="add it")
-    return NodeConfig(**{**document, "peers": tuple(_read_peer(p) for p in document.get("peers", []))})
+    peers = document.get("peers", [])
+    if type(peers) is not list:
+        raise Rejected("must be a list", field="node.json: peers")
+    return NodeConfig(**{**document, "peers": tuple(_read_peer(peer) for peer in peers)})
 
 
 def _read_peer(value: Any) -> PeerConfig:
@@ -97,6 +102,10 @@ def _read_peer(value: Any) -> PeerConfig:
         raise Rejected("must have name, url and node_key", field="node.json: peers")
     for name, text in value.items():
         check_str(text, f"node.json: peers.{name}", length_max=256)
+    if not _PEER_URL.match(value["url"]):
+        raise Rejected(f'"{value["url"]}" is not a WebSocket URL', field="node.json: peers.url")
+    if not _PEER_KEY.match(value["node_key"]):
+        raise Rejected("must be 33 bytes in hex", field="node.json: peers.node_key")
     return PeerConfig(**value)
 
 

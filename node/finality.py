@@ -68,7 +68,7 @@ class Finality:
         block_hash = certificate.subject.block_hash
         branch = self._chain.get_branch(block_hash)
         if not branch:
-            self._judge.fetch(block_hash)
+            self._judge.fetch(block_hash, view=certificate.subject.view)
             return
         self._waiting = None
         self.commit(tuple(entry.block for entry in branch), certificate)

@@ -3,7 +3,8 @@
     HTTP, gossip -> mempool -> proposer -> engine (runtime) -> judge -> finality -> store, mempool, events
 
 This file only connects: each room has one door, and the node is the engine's host (performs its effects)
-and the transport's handler (takes its frames). Invariant: everything from outside is decoded and checked
+and the transport's handler (takes its frames). Clock, randomness, disk and network are given from outside, for
+a deterministic world brings its own. Invariant: everything from outside is decoded and checked
 before a room sees it; a Fault anywhere sets `failed`, and the process ends without another word.
 Leaves out: what the API answers (`desk.py`), signals and logs (`process.py`).
 """
@@ -14,6 +15,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -38,6 +41,7 @@ from node.chain import Chain
 from node.clock import Clock, SystemClock
 from node.desk import Desk
 from node.dialer import KnownPeer
+from node.disk import Disk
 from node.finality import Finality
 from node.frames import (
     Announce,
@@ -74,7 +78,7 @@ from node.runtime import Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
 from node.store.store import Store
-from node.transport import Peer
+from node.transport import Handler, Network, Peer
 from node.verification import Verifier
 
 log = logging.getLogger("assay.node")
@@ -98,6 +102,10 @@ class FullNode:
         rng: random.Random,
         worker: SignatureWorker | None = None,
         clock: Clock | None = None,
+        disk: Disk | None = None,
+        executor: Executor | None = None,
+        make_network: Callable[[Identity, Handler], Network] | None = None,
+        serves_api: bool = True,
     ) -> None:
         self.failed = asyncio.Event()
         self.fault: BaseException | None = None
@@ -120,38 +128,31 @@ class FullNode:
         self.read_block = make_block_reader(validators)
         self.metrics = NodeMetrics()
         self.metrics.node.info({"name": settings.name, "chain": genesis.chain_id})
-        self.store = Store.open(home, self.rules)
-        try:
+        self.store = Store.open(home, self.rules, disk=disk, executor=executor)
+        with ExitStack() as undo:
+            undo.callback(self.store.close)
             recovered = self.store.recover()
             self._state = recovered.state
             self._unfinal = recovered.unfinal
             self.chain = Chain(recovered.state)
             self.journal, self._records, self.journal_status = Journal.open(
-                home / "journal", mark_path=home / "validator.voted", epoch=EPOCH
+                home / "journal", mark_path=home / "validator.voted", epoch=EPOCH, disk=disk
             )
+            undo.callback(self.journal.close)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
             self.events = EventRing(self.clock.now_ms() * 1_000)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
-            self.network = PeerNetwork(
-                identity,
-                self,
-                random_bytes=random_bytes,
-                rng=rng,
-                known_peers=[
-                    KnownPeer(peer.name, peer.url, bytes.fromhex(peer.node_key.removeprefix("0x")))
-                    for peer in settings.peers
-                ],
-                host=settings.p2p_host,
-                port=settings.p2p_port,
+            self.network = (
+                make_network(identity, self)
+                if make_network is not None
+                else _make_peer_network(identity, self, settings, random_bytes, rng)
             )
-            self._build_rooms(validator_key)
-        except BaseException:
-            self.store.close()
-            raise
+            self._build_rooms(validator_key, serves_api=serves_api)
+            undo.pop_all()  # all is built: from here on `close` ends it
 
-    def _build_rooms(self, validator_key: crypto.PrivateKey | None) -> None:
+    def _build_rooms(self, validator_key: crypto.PrivateKey | None, *, serves_api: bool) -> None:
         rules, chain, store, network = self.rules, self.chain, self.store, self.network
         self.gossip = Gossip(
             network,
@@ -178,9 +179,17 @@ class FullNode:
         )
         self.finality = Finality(chain, store, self.judge_room, self._on_final)
         self.catching_up = CatchUp(
-            rules, chain, store, self.finality, self.verifier, network, self._post, self.halt
+            rules,
+            chain,
+            store,
+            self.finality,
+            self.verifier,
+            network,
+            self._post,
+            self.judge_room.refuse,
+            self.on_fault,
         )
-        self.serving = Serving(chain, store, network)
+        self.serving = Serving(chain, store, network, self.clock.monotonic_ms)
         sign = None if validator_key is None or self.own_index is None else validator_key.sign
         self.proposer = Proposer(
             rules,
@@ -217,23 +226,23 @@ class FullNode:
         )
         self.runtime = Runtime(self.engine, self.journal, self, self.on_fault)
         self.desk = Desk(self)
-        self.api = ApiServer(
-            self.desk,
-            ApiSettings(host=self.settings.api_host, port=self.settings.api_port),
-            self.metrics,
-            self.clock.monotonic_ms,
+        settings = ApiSettings(host=self.settings.api_host, port=self.settings.api_port)
+        self.api = (
+            ApiServer(self.desk, settings, self.metrics, self.clock.monotonic_ms) if serves_api else None
         )
 
     # --- life -----------------------------------------------------------------------------------------
 
     async def start(self) -> str:
-        """Open ports and begin; the API's base URL. Raises Rejected when a port is taken."""
+        """Open ports and begin; the API's base URL, or "". Raises Rejected when a port is taken."""
+        if self.api is not None:
+            await self.api.start()
+        # Last, and nothing is awaited after it: what peers say first (their votes and certificates) is heard.
         await self.network.start()
-        await self.api.start()
         self._is_open = True
         for block in self._unfinal:
             # Durable and once judged valid by us: judged again, so that the engine may build on them.
-            self.judge_room.fetch(block.hash)
+            self.judge_room.fetch(block.hash, height=block.header.height)
         self._unfinal = ()
         self.runtime.start(self._list_records())
         self._spawn(self._tick())
@@ -249,24 +258,34 @@ class FullNode:
         )
         if self.journal_status.problem:
             log.critical("only observing: not signing", extra={"reason": self.journal_status.problem})
-        return self.api.url
+        return "" if self.api is None else self.api.url
 
     async def close(self) -> None:
         """Stop in order; leaves a checkpoint, so that the next start re-executes little."""
+        self._is_open = False
         self.runtime.stop()
+        async with AsyncExitStack() as stack:  # in reverse; what fails does not keep the rest from closing
+            stack.callback(self.store.close)
+            stack.callback(self._write_checkpoint)
+            stack.callback(self.journal.close)
+            stack.push_async_callback(self.verifier.close)
+            stack.push_async_callback(self.judge_room.close)
+            stack.push_async_callback(self.catching_up.close)
+            stack.callback(self.gossip.close)
+            stack.push_async_callback(self._cancel_tasks)
+            stack.push_async_callback(self.network.close)
+            if self.api is not None:
+                stack.push_async_callback(self.api.stop)  # first: it reads what the others close
+
+    async def _cancel_tasks(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.judge_room.close()
-        self.gossip.close()
-        await self.api.stop()
-        await self.network.close()
-        await self.verifier.close()
-        self.journal.close()
+
+    def _write_checkpoint(self) -> None:
         if not self.failed.is_set():
             self.store.write_checkpoint(self._state)
-        self.store.close()
 
     def _list_records(self) -> list[Record]:
         final = self.store.get_certificate(self.store.finalized_height)
@@ -275,9 +294,9 @@ class FullNode:
 
     def _observe(self, certificate: Certificate) -> None:
         """While observing only: learn from a finalization when signing is safe again."""
-        if self._observation is None:
+        if self._observation is None or self.catching_up.is_syncing or not self.network.peers():
             return
-        self._observation.note(certificate)
+        self._observation.note(certificate, self.engine.view)
         above_view = self._observation.above_view
         if above_view is not None:
             self._observation = None
@@ -342,7 +361,9 @@ class FullNode:
         signed = await self.verifier.verify_new(batch.candidates)
         view = self.chain.final_view  # blocks may have become final meanwhile
         receipts = self.mempool.admit(batch, signed, view, self.clock.now_ms())
-        by_id = {receipt.id: receipt for receipt in receipts}
+        by_id: dict[bytes | None, Receipt] = {}
+        for receipt in receipts:
+            by_id.setdefault(receipt.id, receipt)  # the first: a second copy of the same bytes is "known"
         accepted = []
         for tx in batch.candidates:
             receipt = by_id[tx.id]
@@ -400,7 +421,6 @@ class FullNode:
             )
             self._tell_transactions(block)
             self._measure_finality(block)
-            self.judge_room.on_chain_grown(header.hash)
         self._send_status()
         self.store.checkpoint_if_due(self._state)
 
@@ -474,7 +494,7 @@ class FullNode:
             self.network.send(peer.node_key, EngineMessage(encode_message(fetch.request)))
 
     def fetch_block(self, fetch: contract.FetchBlock) -> None:
-        self.judge_room.fetch(fetch.block_hash)
+        self.judge_room.fetch(fetch.block_hash, view=fetch.view)
 
     def build(self, build: contract.Build) -> None:
         self.proposer.build(build)
@@ -498,10 +518,14 @@ class FullNode:
         )
 
     def halt(self, halt: contract.Halt) -> None:
-        reason = self.judge_room.invalid.get(halt.block_hash, "")
+        refused = self.judge_room.invalid.get(halt.block_hash)
         log.critical(
             "signing stops: this node and a quorum disagree",
-            extra={"reason": halt.reason, "block": halt.block_hash.hex(), "difference": reason},
+            extra={
+                "reason": halt.reason,
+                "block": halt.block_hash.hex(),
+                "difference": refused.reason if refused else "",
+            },
         )
 
     # --- the transport's handler --------------------------------------------------------------------
@@ -518,10 +542,11 @@ class FullNode:
         log.info("disconnected", extra={"peer": str(peer)})
         self.gossip.on_disconnected(peer)
         self.catching_up.on_disconnected(peer)
+        self.serving.on_disconnected(peer)
 
     async def on_frame(self, peer: Peer, frame: Frame) -> None:
         """One frame of a peer. Raises Rejected when it is at fault."""
-        if not self._is_open:
+        if not self._is_open or self.failed.is_set():
             return
         match frame:
             case EngineMessage(payload):
@@ -543,7 +568,7 @@ class FullNode:
             case BodyTransactions():
                 self.judge_room.on_body_transactions(frame)
             case FinalBlocks():
-                await self.catching_up.on_final_blocks(peer, frame)
+                self.catching_up.on_final_blocks(peer, frame)
             case Hello() | Proof() | Welcome() | Goodbye():
                 raise Rejected("came after the handshake", field=type(frame).__name__)
             case _:
@@ -560,3 +585,24 @@ class FullNode:
             header: Header = decode_header(message.payload)
             self.judge_room.offer_body(header, body, peer.node_key)
         self._post(Received(message, peer.node_key))
+
+
+def _make_peer_network(
+    identity: Identity,
+    handler: Handler,
+    settings: config.NodeConfig,
+    random_bytes: Callable[[int], bytes],
+    rng: random.Random,
+) -> PeerNetwork:
+    return PeerNetwork(
+        identity,
+        handler,
+        random_bytes=random_bytes,
+        rng=rng,
+        known_peers=[
+            KnownPeer(peer.name, peer.url, bytes.fromhex(peer.node_key.removeprefix("0x")))
+            for peer in settings.peers
+        ],
+        host=settings.p2p_host,
+        port=settings.p2p_port,
+    )

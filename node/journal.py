@@ -26,6 +26,7 @@ from consensus.bft.restore import Record
 from consensus.errors import Fault, Rejected
 from consensus.vote import FINALIZE, Certificate, Vote, is_conflict
 from node.disk import Disk, LogFile, RealDisk
+from node.reserved_log import ReservingDisk
 
 _HEAD: Final = struct.Struct(">IIQB")  # length of the payload, checksum, epoch, type
 _LENGTH: Final = struct.Struct(">I")
@@ -80,7 +81,7 @@ class Journal:
         mark_path: the file beside the key that says "this key has voted". Raises Fault when the disk
         fails.
         """
-        disk = disk or RealDisk()
+        disk = disk or ReservingDisk()
         data, mark = disk.read_file(path), disk.read_file(mark_path)
         scan = _scan(data or b"")
         problem, state = scan.problem, scan.state
@@ -248,6 +249,8 @@ def _scan(data: bytes) -> _Scan:
     while offset < len(data):
         found = _read_frame(data, offset)
         if found is None:
+            if not data[offset:].strip(b"\0"):
+                break  # space reserved ahead
             following = _find_frame(data, offset + 1)
             if following is None:
                 scan.is_torn = True  # nothing sound comes after it: a write that was never finished
@@ -270,7 +273,8 @@ def _scan(data: bytes) -> _Scan:
 
 
 def _find_frame(data: bytes, offset: int) -> int | None:
-    for place in range(offset, len(data) - _HEAD.size + 1):
+    written = len(data.rstrip(b"\0"))  # no record begins in the zeros of reserved space
+    for place in range(offset, min(written, len(data) - _HEAD.size + 1)):
         if _read_frame(data, place) is not None:
             return place
     return None

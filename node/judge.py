@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from consensus import block as blocks
@@ -22,10 +22,13 @@ from consensus.bft.contract import BlockFetched, BlockJudged, BlockRef, Event, J
 from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.rules import Rules
+from consensus.ledger.state import Delta, View
 from consensus.transaction import Transaction, decode_transaction
 from node.chain import Chain
 from node.clock import Clock
+from node.compact_bodies import CompactBodies, CompactBody
 from node.frames import BlockBody, BodyTransactions, CompactProposal, GetBlock, GetBodyTransactions
+from node.store.positions import read_header
 from node.transport import Transport
 
 log = logging.getLogger("assay.judge")
@@ -33,9 +36,11 @@ log = logging.getLogger("assay.judge")
 FETCH_SECONDS: Final = 0.3  # a block crosses loopback in 10 ms; then another peer is asked
 FETCH_SECONDS_MAX: Final = 5.0
 NOT_YET_SECONDS: Final = 0.2  # a block ahead of our clock is looked at again after this
-AHEAD_BLOCKS_MAX: Final = 64  # heights above the final one that are judged; farther is for catching up
+AHEAD_BLOCKS_MAX: Final = (
+    64  # heights above the final one whose parents are fetched; catching up does the rest
+)
 BAD_BODY_POINTS: Final = 50  # a second one bans the peer
-BODIES_MAX: Final = 128  # proposals whose bodies are kept before they are asked for
+INVALID_MAX: Final = 128  # blocks remembered as invalid: a few dozen views' worth
 
 
 class SignatureCheck(Protocol):
@@ -57,12 +62,32 @@ class BlockStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CompactBody:
-    """A proposal's body with ids in place of transactions, and the peer that sent it."""
+class InvalidBlock:
+    header: Header
+    reason: str
 
+
+@dataclass(slots=True)
+class _Work:
+    """A block on its way: all that is kept for it goes with its task.
+
+    header: once known. height, view: what is known of a block before its header is; 0 when nothing is.
+    """
+
+    header: Header | None
     height: int
-    frame: CompactProposal
-    source: bytes
+    view: int
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)  # a frame about this block came
+    answers: dict[int, Transaction] = field(default_factory=dict)  # by place in the block
+    whole: Block | None = None
+    liars: set[bytes] = field(default_factory=set)  # who sent a body that is not this block's
+    task: asyncio.Task[None] | None = None
+
+    def is_past(self, final: Header) -> bool:
+        """Whether the block is final or abandoned, as far as is known of it."""
+        if self.header is not None:
+            return self.header.height <= final.height
+        return 0 < self.height <= final.height or 0 < self.view <= final.view
 
 
 class Judge:
@@ -93,14 +118,10 @@ class Judge:
         self._post = post
         self._on_valid = on_valid
         self._on_fault = on_fault
-        self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._heights: dict[bytes, int] = {}  # of blocks with a task, as far as known
-        self._compact: dict[bytes, CompactBody] = {}
-        self._arrived: dict[bytes, asyncio.Event] = {}  # set when a frame about this block came
-        self._answers: dict[bytes, dict[int, Transaction]] = {}
-        self._whole: dict[bytes, Block] = {}
-        self._grown: dict[bytes, asyncio.Event] = {}  # set when the chain has this block
-        self.invalid: dict[bytes, str] = {}  # blocks found invalid, and why; for rule 11's alarm
+        self._work: dict[bytes, _Work] = {}
+        self._compact = CompactBodies()
+        self._growth = asyncio.Event()  # set, and replaced, when the chain grew or a block was refused
+        self.invalid: dict[bytes, InvalidBlock] = {}  # found invalid, and why; for rule 11's alarm
 
     # --- what the engine and the peers say ----------------------------------------------------------
 
@@ -110,140 +131,154 @@ class Judge:
             self._post(BlockJudged(block_hash, Judgement.VALID))
         elif block_hash in self.invalid:
             self._post(BlockJudged(block_hash, Judgement.INVALID))
+        elif (work := self._work.get(block_hash)) is not None:
+            work.header = header
+            work.arrived.set()  # a compact body can be put together now
         else:
-            self._start(block_hash, header)
+            self._start(block_hash, _Work(header, header.height, header.view))
 
-    def fetch(self, block_hash: bytes) -> None:
+    def fetch(self, block_hash: bytes, *, height: int = 0, view: int = 0) -> None:
         """Get a block of which only the hash is known (certified, or some block's parent), and judge it.
 
-        Answers with BlockFetched when it is here, and then with BlockJudged.
+        Answers with BlockFetched when it is here, and then with BlockJudged. height or view: the block's,
+        if known; when the final chain is past them nobody needs it any more, and the search ends.
         """
         header = self._chain.get_header(block_hash)
+        work = self._work.get(block_hash)
+        refused = self.invalid.get(block_hash)
+        if header is None and work is not None:
+            header = work.header
+        if header is None and refused is not None:
+            header = refused.header
         if header is not None:
             self._post(BlockFetched(self._read_block(header.raw), header.raw))
-        elif block_hash not in self.invalid:
-            self._start(block_hash, None)
+            if refused is not None:
+                self._post(BlockJudged(block_hash, Judgement.INVALID))
+        elif work is None:
+            self._start(block_hash, _Work(None, height, view))
 
     def offer_body(self, header: Header, frame: CompactProposal, source: bytes) -> None:
         """A proposal's compact body; kept until the engine asks to judge the block."""
-        if header.hash not in self._compact and header.height > self._chain.finalized.height:
-            while len(self._compact) >= BODIES_MAX:
-                del self._compact[next(iter(self._compact))]
-            self._compact[header.hash] = CompactBody(header.height, frame, source)
-            self._signal(header.hash)
+        if header.height <= self._chain.finalized.height or self._chain.get_block(header.hash) is not None:
+            return
+        work = self._work.get(header.hash)
+        is_taken = header.hash not in self.invalid and self._compact.offer(CompactBody(header, frame, source))
+        if is_taken and work is not None:
+            work.arrived.set()
 
     def on_body_transactions(self, frame: BodyTransactions) -> None:
         """Transactions a proposal's source was asked for. Raises Rejected when they are not those."""
-        compact = self._compact.get(frame.block_hash)
-        if compact is None or frame.block_hash not in self._tasks:
+        compact, work = self._compact.get(frame.block_hash), self._work.get(frame.block_hash)
+        if compact is None or work is None:
             return  # answered too late: the block was judged or dropped meanwhile
         if len(frame.raws) != len(frame.indices):
             raise Rejected("has not one transaction per index", field="body_transactions")
-        answers = self._answers.setdefault(frame.block_hash, {})
         for index, raw in zip(frame.indices, frame.raws, strict=True):
             if index >= len(compact.frame.ids):
                 raise Rejected(f"{index} is not in the block", field="body_transactions.indices")
+            if index in work.answers:
+                continue
             transaction = decode_transaction(raw)
             if transaction.id != compact.frame.ids[index]:
                 raise Rejected(f"transaction {index} is another", field="body_transactions")
-            answers[index] = transaction
-        self._signal(frame.block_hash)
+            work.answers[index] = transaction
+        work.arrived.set()
 
     def on_block_body(self, frame: BlockBody) -> None:
         """A whole block that was asked for. Raises Rejected when it is not that block."""
-        if not frame.raw or frame.block_hash not in self._tasks:
+        work = self._work.get(frame.block_hash)
+        if not frame.raw or work is None or work.whole is not None:
             return
-        block = blocks.decode_block(frame.raw)
-        if block.hash != frame.block_hash:
+        if read_header(frame.raw).hash != frame.block_hash:  # looked at before 4 MB are decoded
             raise Rejected("is not the block asked for", field="block_body")
-        self._whole[frame.block_hash] = block
-        self._signal(frame.block_hash)
+        work.whole = blocks.decode_block(frame.raw)
+        work.arrived.set()
 
-    def on_chain_grown(self, block_hash: bytes) -> None:
-        """The chain has this block: those that wait for it as their parent go on."""
-        event = self._grown.pop(block_hash, None)
-        if event is not None:
-            event.set()
+    def refuse(self, header: Header, reason: str) -> None:
+        """This block is invalid; the engine is told, and those that wait for it as their parent go on."""
+        log.warning("block refused", extra={"block": header.hash.hex(), "reason": reason})
+        while len(self.invalid) >= INVALID_MAX:
+            del self.invalid[next(iter(self.invalid))]
+        self.invalid[header.hash] = InvalidBlock(header, reason)
+        self._post(BlockJudged(header.hash, Judgement.INVALID))
+        self._wake()
 
-    def on_finalized(self, header: Header) -> None:
-        """Blocks at or below the final height need no judgement any more."""
-        for block_hash, height in list(self._heights.items()):
-            if height <= header.height:
-                self._tasks[block_hash].cancel()
-        past = [known for known, body in self._compact.items() if body.height <= header.height]
-        for block_hash in past:
-            del self._compact[block_hash]
-        if len(self.invalid) > BODIES_MAX:
-            self.invalid = dict(list(self.invalid.items())[-BODIES_MAX:])
+    def on_finalized(self, final: Header) -> None:
+        """The final chain grew to `final`: what it is past needs no judgement any more."""
+        for work in self._work.values():
+            if work.is_past(final) and work.task is not None:
+                work.task.cancel()
+                if work.header is not None:
+                    self._tell_if_final(work.header)
+        self._compact.prune(final)
+        self._wake()
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [work.task for work in self._work.values() if work.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- one block's way ----------------------------------------------------------------------------
 
-    def _start(self, block_hash: bytes, header: Header | None) -> None:
-        if block_hash in self._tasks:
+    def _start(self, block_hash: bytes, work: _Work) -> None:
+        if block_hash in self._work or work.is_past(self._chain.finalized):
             return
-        if header is not None:
-            self._heights[block_hash] = header.height
-        task = asyncio.get_running_loop().create_task(self._run(block_hash, header))
-        self._tasks[block_hash] = task
-        task.add_done_callback(lambda done: self._end(block_hash, done))
+        self._work[block_hash] = work
+        work.task = asyncio.get_running_loop().create_task(self._run(block_hash, work))
+        work.task.add_done_callback(lambda done: self._end(block_hash, done))
 
     def _end(self, block_hash: bytes, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(block_hash, None)
-        self._heights.pop(block_hash, None)
-        self._arrived.pop(block_hash, None)
-        self._answers.pop(block_hash, None)
-        self._whole.pop(block_hash, None)
+        del self._work[block_hash]
+        self._compact.drop(block_hash)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_fault(error)
 
-    async def _run(self, block_hash: bytes, header: Header | None) -> None:
+    async def _run(self, block_hash: bytes, work: _Work) -> None:
+        block = await self._get_body(block_hash, work)
+        header = block.header
         try:
-            block = await self._get_body(block_hash, header)
-            self._heights[block_hash] = block.header.height
-            if header is None:
-                self._post(BlockFetched(self._read_block(block.header.raw), block.header.raw))
-            if block.header.height <= self._chain.finalized.height:
-                return  # an abandoned branch
-            parent_hash = block.header.parent_hash
-            while (view := self._chain.get_view(parent_hash)) is None:
-                if block.header.height > self._chain.finalized.height + AHEAD_BLOCKS_MAX:
-                    return  # too far ahead: catching up will bring it
-                if parent_hash in self.invalid:
-                    raise Rejected("its parent is invalid", field="header.parent_hash", code="parent")
-                self.fetch(parent_hash)
-                await self._grown.setdefault(parent_hash, asyncio.Event()).wait()
-            await self._check_signatures(block)
-            view = self._chain.get_view(parent_hash)
-            if view is None:
-                return  # another branch became final while signatures were checked
-            while True:
-                try:
-                    delta = self._rules.check_block(view, block, self._clock.now_ms())
-                    break
-                except NotYet as reason:
-                    log.info("block waits", extra={"block": block_hash.hex(), "reason": str(reason)})
-                    await asyncio.sleep(NOT_YET_SECONDS)
+            if work.header is None:
+                work.header = header
+                self._post(BlockFetched(self._read_block(header.raw), header.raw))
+            if await self._wait_for_parent(header) is not None:
+                await self._check_signatures(block)
+                delta = await self._execute(block)
+                if delta is not None:
+                    work.task = None  # done, but for telling: what that makes final does not cancel us
+                    self._take_valid(block, delta)
+                    return
         except Rejected as reason:
-            log.warning("block refused", extra={"block": block_hash.hex(), "reason": str(reason)})
-            self.invalid[block_hash] = str(reason)
-            self._post(BlockJudged(block_hash, Judgement.INVALID))
-            self.on_chain_grown(block_hash)  # children wake up and find their parent invalid
+            self.refuse(header, str(reason))
             return
-        if self._chain.get_view(parent_hash) is None:
-            return
-        if self._store.get_block(block_hash) is None:
+        self._tell_if_final(header)
+
+    def _take_valid(self, block: Block, delta: Delta) -> None:
+        if self._store.get_block(block.hash) is None:
             self._store.put_block(block)
             self._store.sync()
         self._chain.add(block, delta)
         self._on_valid(block)
-        self._post(BlockJudged(block_hash, Judgement.VALID))
-        self.on_chain_grown(block_hash)
+        self._post(BlockJudged(block.hash, Judgement.VALID))
+        self._wake()
+
+    async def _wait_for_parent(self, header: Header) -> View | None:
+        """The parent's view; None when the final chain is past this block. Raises Rejected."""
+        while True:
+            final = self._chain.finalized
+            if header.height <= final.height:
+                return None
+            view = self._chain.get_view(header.parent_hash)
+            if view is not None:
+                return view
+            if header.parent_hash in self.invalid:
+                raise Rejected("its parent is invalid", field="header.parent_hash", code="parent")
+            if header.height == final.height + 1:
+                return None  # of an abandoned branch, which a quorum may have notarized: not invalid
+            is_near = header.height <= final.height + AHEAD_BLOCKS_MAX
+            if is_near and header.parent_hash not in self._work:
+                self.fetch(header.parent_hash, height=header.height - 1)
+            await self._growth.wait()
 
     async def _check_signatures(self, block: Block) -> None:
         answers = await self._signatures.verify_new(block.transactions, urgent=True)
@@ -255,73 +290,78 @@ class Judge:
         if certificate is not None:
             vote.check_certificate(certificate, self._rules.validators, self._rules.chain_id, crypto.verify)
 
-    async def _get_body(self, block_hash: bytes, header: Header | None) -> Block:
+    async def _execute(self, block: Block) -> Delta | None:
+        """What the block changes; None when another branch became final. Raises Rejected."""
+        while True:
+            # A view is asked for anew after every wait: on a branch that was abandoned it is unusable.
+            view = self._chain.get_view(block.header.parent_hash)
+            if view is None:
+                return None
+            try:
+                return self._rules.check_block(view, block, self._clock.now_ms())
+            except NotYet as reason:
+                log.info("block waits", extra={"block": block.hash.hex(), "reason": str(reason)})
+            await asyncio.sleep(NOT_YET_SECONDS)
+
+    async def _get_body(self, block_hash: bytes, work: _Work) -> Block:
         stored = self._store.get_block(block_hash)
         if stored is not None:
             return stored
         attempt = 0
         while True:
-            block = self._whole.get(block_hash)
-            if block is None and header is not None:
-                block = self._assemble(block_hash, header, attempt)
+            block = work.whole
+            if block is None and work.header is not None:
+                block = self._assemble(block_hash, work, attempt)
             if block is not None:
                 return block
-            if header is None or attempt > 0 or block_hash not in self._compact:
-                self._ask_for_block(block_hash, attempt)
-            arrived = self._arrived.setdefault(block_hash, asyncio.Event())
-            arrived.clear()
+            if attempt > 0 or block_hash not in self._compact:
+                self._ask_for_block(block_hash, work, attempt)
+            work.arrived.clear()
             try:
                 async with asyncio.timeout(min(FETCH_SECONDS * 2**attempt, FETCH_SECONDS_MAX)):
-                    await arrived.wait()
+                    await work.arrived.wait()
             except TimeoutError:
                 attempt = min(attempt + 1, 10)
 
-    def _assemble(self, block_hash: bytes, header: Header, attempt: int) -> Block | None:
+    def _assemble(self, block_hash: bytes, work: _Work, attempt: int) -> Block | None:
         """The block from its compact body, if every transaction is here; else asks the source for the rest."""
         compact = self._compact.get(block_hash)
         if compact is None:
             return None
-        frame = compact.frame
-        answers = self._answers.get(block_hash, {})
-        transactions: list[Transaction] = []
-        missing = []
-        for index, transaction_id in enumerate(frame.ids):
-            found = answers.get(index) or self._find_transaction(transaction_id)
-            if found is None:
-                missing.append(index)
-            else:
-                transactions.append(found)
+        transactions, missing = compact.find_missing(work.answers, self._find_transaction)
         if missing:
-            if attempt == 0 and not answers:
-                request = GetBodyTransactions(block_hash, tuple(missing))
-                self._transport.send(compact.source, request)
+            if attempt == 0 and not work.answers:
+                self._transport.send(compact.source, GetBodyTransactions(block_hash, missing))
             return None
         try:
-            certificate = blocks.decode_parent_certificate(frame.parent_certificate)
-            block = Block(header, tuple(transactions), frame.scores, frame.outcomes, certificate)
-            blocks.check_body(block)
+            return compact.assemble(transactions)
         except Rejected as reason:
             # The body is not the one the header commits to: its sender's fault, not the block's.
             self._transport.penalise(compact.source, BAD_BODY_POINTS, str(reason))
-            del self._compact[block_hash]
-            self._ask_for_block(block_hash, attempt)
+            work.liars.add(compact.source)
+            work.answers.clear()
+            self._compact.drop(block_hash)
             return None
-        return block
 
     def _is_final(self, header: Header) -> bool:
-        return self._store.get_header(header.height) == header and header.height <= self._chain.finalized.height
+        return (
+            header.height <= self._chain.finalized.height and self._store.get_header(header.height) == header
+        )
 
-    def _ask_for_block(self, block_hash: bytes, attempt: int) -> None:
+    def _tell_if_final(self, header: Header) -> None:
+        """It became final another way while it was judged: the engine asks but once."""
+        if self._is_final(header):
+            self._post(BlockJudged(header.hash, Judgement.VALID))
+
+    def _ask_for_block(self, block_hash: bytes, work: _Work, attempt: int) -> None:
         """Ask one peer for the whole block: who sent the proposal first, then the others in turn."""
-        peers = [peer.node_key for peer in self._transport.peers()]
         compact = self._compact.get(block_hash)
-        if compact is not None and compact.source in peers:
-            peers.remove(compact.source)
-            peers.insert(0, compact.source)
+        source = None if compact is None else compact.source
+        peers = [peer.node_key for peer in self._transport.peers()]
+        peers.sort(key=lambda key: (key in work.liars, key != source))
         if peers:
             self._transport.send(peers[attempt % len(peers)], GetBlock(block_hash))
 
-    def _signal(self, block_hash: bytes) -> None:
-        event = self._arrived.get(block_hash)
-        if event is not None:
-            event.set()
+    def _wake(self) -> None:
+        self._growth.set()
+        self._growth = asyncio.Event()

@@ -1,4 +1,4 @@
-"""A network within one process: the `Transport` of several nodes without sockets, for tests.
+"""A network within one process: the transport of several nodes without sockets, for tests.
 
 Frames are encoded and decoded as on the wire, so that bounds hold; each direction of a link delivers in
 order, one frame at a time, in a task of the running loop. Links can be cut and joined.
@@ -12,12 +12,12 @@ import asyncio
 
 from consensus.errors import NotYet, Rejected
 from node.frames import Frame
-from node.transport import Handler, Peer, Priority
+from node.transport import Handler, Peer, PeerReport, Priority
 from node.wire import decode_frame, encode_frame
 
 
 class MemoryTransport:
-    """One node's end of a MemoryNetwork; implements `transport.Transport`."""
+    """One node's end of a MemoryNetwork; implements `transport.Network`."""
 
     def __init__(self, node_key: bytes, name: str) -> None:
         self.node_key = node_key
@@ -56,6 +56,33 @@ class MemoryTransport:
     def penalise(self, node_key: bytes, points: int, reason: str) -> None:
         self.penalties.append((node_key, points, reason))
 
+    async def start(self) -> None:
+        """Nothing to listen on: whoever owns the MemoryNetwork joins its ends."""
+
+    async def close(self) -> None:
+        """Cut every link, as the end of a process does."""
+        for link in list(self._links.values()):
+            link.other._close(self.node_key)
+            self._close(link.other.node_key)
+
+    def describe(self) -> list[PeerReport]:
+        return [
+            PeerReport(
+                link.peer.node_key,
+                link.peer.name,
+                link.peer.address,
+                is_connected=True,
+                is_inbound=link.peer.is_inbound,
+                connected_s=0.0,
+                queued_frames=link.queue.qsize(),
+                queued_bytes=0,
+                points=0,
+                banned_s=0.0,
+                problem="",
+            )
+            for link in self._links.values()
+        ]
+
     def _open(self, other: MemoryTransport, *, is_inbound: bool) -> None:
         peer = Peer(other.node_key, other.name, "memory", is_inbound)
         self._links[other.node_key] = _Link(peer, self, other)
@@ -87,6 +114,7 @@ class _Link:
 
     def __init__(self, peer: Peer, own: MemoryTransport, other: MemoryTransport) -> None:
         self.peer = peer
+        self.other = other
         self.queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.under_way = 0
         self.task = asyncio.create_task(self._carry(own, other))

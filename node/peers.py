@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -33,7 +32,7 @@ from node.frames import (
 )
 from node.handshake import Handshake, Identity
 from node.reputation import POINTS_MALFORMED, POINTS_REJECTED
-from node.transport import Handler, Peer, Priority, get_priority
+from node.transport import Handler, Peer, PeerReport, Priority, get_priority
 from node.wire import encode_frame
 
 if TYPE_CHECKING:
@@ -44,25 +43,8 @@ log = logging.getLogger("assay.peers")
 STOP_TIMEOUT_S: Final = 3.0  # a goodbye and a close frame to every peer at once, then sockets are cut
 
 
-@dataclass(frozen=True, slots=True)
-class PeerReport:
-    """What `describe` tells of a connected or known peer. Times in seconds."""
-
-    node_key: bytes
-    name: str
-    address: str
-    is_connected: bool
-    is_inbound: bool
-    connected_s: float
-    queued_frames: int
-    queued_bytes: int
-    points: int
-    banned_s: float
-    problem: str  # why the last attempt to dial it failed, "" when connected
-
-
 class PeerNetwork:
-    """Implements `transport.Transport` over sockets. Construct, `start`, and `close` within one loop."""
+    """Implements `transport.Network` over sockets. Construct, `start`, and `close` within one loop."""
 
     def __init__(
         self,

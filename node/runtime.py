@@ -86,11 +86,14 @@ class Runtime:
         self._events: deque[Event] = deque()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._turn_due = False
+        self._started = False
         self._stopped = False
 
     def start(self, records: Iterable[Record]) -> None:
         """Restore the engine from its journal and perform its first effects."""
         self._perform(self._engine.start(records))
+        self._started = True
+        self._schedule_turn()
 
     def stop(self) -> None:
         """Take no further events; timers are cancelled."""
@@ -101,11 +104,13 @@ class Runtime:
         self._events.clear()
 
     def post(self, event: Event) -> None:
-        """Hand the engine an event; it is stepped in this loop's next turn."""
-        if self._stopped:
-            return
-        self._events.append(event)
-        if not self._turn_due:
+        """Hand the engine an event; it is stepped in this loop's next turn, and not before `start`."""
+        if not self._stopped:
+            self._events.append(event)
+            self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if self._events and self._started and not self._turn_due and not self._stopped:
             self._turn_due = True
             asyncio.get_running_loop().call_soon(self._turn)
 
@@ -120,9 +125,7 @@ class Runtime:
             self.stop()
             self._on_fault(error)
             return
-        if self._events and not self._turn_due:
-            self._turn_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+        self._schedule_turn()
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         records = [effect.record for effect in effects if isinstance(effect, Persist)]
@@ -131,6 +134,8 @@ class Runtime:
             self._journal.sync()
         host = self._host
         for effect in effects:
+            if self._stopped:
+                return  # an effect before this one brought a fault to light: not a word more
             match effect:
                 case Persist():
                     pass  # done above, for all of this turn at once

@@ -1,7 +1,8 @@
 """The seam between the node and its network: frames in, frames out, and who is there.
 
-The runtime, gossip and catching up know only this; `peers.PeerNetwork` implements it with sockets,
-`memory_transport.MemoryNetwork` within one process, and a simulated world can bring its own.
+The runtime, gossip and catching up know only `Transport`, the node makes and ends a `Network`:
+`peers.PeerNetwork` with sockets, `memory_transport.MemoryTransport` within one process, and a simulated
+world can bring its own.
 
 Invariant: sending never waits and never raises; what cannot be queued is dropped and counted, and all
 that is sent may be lost. Frames of one priority from one peer arrive in order, or the peer is gone.
@@ -69,6 +70,23 @@ class Peer:
         return self.name or f"0x{self.node_key.hex()[:12]}@{self.address}"
 
 
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """What `describe` tells of a connected or known peer. Times in seconds."""
+
+    node_key: bytes
+    name: str
+    address: str
+    is_connected: bool
+    is_inbound: bool
+    connected_s: float
+    queued_frames: int
+    queued_bytes: int
+    points: int
+    banned_s: float
+    problem: str  # why the last attempt to dial it failed, "" when connected
+
+
 class Handler(Protocol):
     """What a transport tells the node. `on_frame` is awaited before that peer's next frame is read.
 
@@ -102,4 +120,20 @@ class Transport(Protocol):
 
     def penalise(self, node_key: bytes, points: int, reason: str) -> None:
         """Score a peer whose fault showed later than in on_frame; at 100 points it is banned for a while."""
+        ...
+
+
+class Network(Transport, Protocol):
+    """A transport with a life: what a node needs to make, open and end one."""
+
+    async def start(self) -> None:
+        """Listen and begin to connect. Raises Rejected when the port cannot be had."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye to all and take nobody any more; in bounded time. Also when it was never started."""
+        ...
+
+    def describe(self) -> list[PeerReport]:
+        """Every connected and every known peer, for people."""
         ...

@@ -82,6 +82,7 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
         network = home.open_network(folder)
+        home.check_stopped(folder)  # before anything of a running network is touched: its settings, localnet.json
         home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals)
         home.set_local_settings(network.homes, args.base_port, interval_ms)
         return network

@@ -16,6 +16,7 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("loss", float, "share of messages lost"),
     ("duplication", float, "share of messages delivered twice"),
     ("crashes", float, "chance of a crash at each boundary between effects"),
+    ("crash-at", int, "crash whoever stands at the boundary of this number"),
     ("blackouts", float, "chance, each second, that all crash at once"),
     ("partitions", float, "chance, each second, of a new cut through the network"),
     ("equivocators", int, "validators that show two faces"),

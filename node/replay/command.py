@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ RATE_MAX: Final = 1_000_000
 DELAY_DAYS_MAX: Final = 3_650
 
 Json = dict[str, Any]
+After = Callable[[HttpNetwork, Replay], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +68,27 @@ def run_replay(args: argparse.Namespace) -> int:
     return get_exit_code(report)
 
 
-async def play(target: Target, trace: Trace, options: ReplayOptions, watch: Watch) -> Json:
-    """Replay, and stop in order at the first SIGINT or SIGTERM; at a second one at once."""
+async def play(
+    target: Target, trace: Trace, options: ReplayOptions, watch: Watch, after: After | None = None
+) -> Json:
+    """Replay, then do what comes `after` while the nodes are still connected. At the first SIGINT or SIGTERM stop in order; at once while nothing was submitted, or at a second."""
     loop = asyncio.get_running_loop()
     async with HttpNetwork(target.urls, target.parameters) as network:
         replay = Replay(network, trace, target.keys, options, SystemClock(), watch, target.reporters)
         task = asyncio.create_task(replay.run())
 
         def stop() -> None:
-            if replay.stop.is_set():
+            if replay.stop.is_set() or not replay.outcomes.submitted:
                 task.cancel()
             replay.stop.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         try:
-            return await task
+            report = await task
+            if after is not None and not report["interrupted"]:
+                await after(network, replay)
+            return report
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:

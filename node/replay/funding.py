@@ -1,7 +1,7 @@
 """Before anything is measured: every sender gets what its rows need, from accounts that hold enough.
 
 Funding is judged like any payment, so it is made to look like what it is, a regular payout: a funder pays
-all of its senders alike, one every quarter of an hour of the chain's own clock (a workload's clock costs
+everybody alike, one every quarter of an hour of the chain's own clock (a workload's clock costs
 nothing to move), and what is refused all the same is paid in two halves.
 Invariant: nothing is sent unless the funders hold it all; each funder's nonces are contiguous but for
 refusals. Leaves out: giving anything back; a wall clock, where a payout pace would cost real time.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,10 @@ from node.replay.signer import Signer
 
 ASKS_MAX: Final = 16  # account questions in flight; a node answers one in a millisecond
 ASK_AGAIN_S: Final = 0.3
+ASK_ATTEMPTS_MAX: Final = 100  # half a minute: a node may just be starting
 PACE_MS: Final = 900_000  # of one funder's payments, on the chain's clock: no burst by anybody's rule
+# What a funder pays, to everybody and in every replay: a payment ten times its usual would look like theft.
+PAYOUTS: Final = (10**9, 10**12, 10**14)
 HALVINGS_MAX: Final = 6  # of one payment; a 64th that is refused says that funding will not work here
 
 
@@ -54,13 +57,13 @@ async def read_holdings(network: NetworkClient, addresses: Sequence[bytes]) -> l
 
     async def ask(place: int, address: bytes) -> Holding:
         async with gate:
-            node = place % nodes
-            while True:
+            for attempt in range(ASK_ATTEMPTS_MAX):
                 try:
-                    return await network.get_account(node, address)
+                    return await network.get_account((place + attempt) % nodes, address)
                 except NodeAway as away:
-                    node = (node + 1) % nodes
+                    problem = away
                     await asyncio.sleep(away.retry_ms / 1000 or ASK_AGAIN_S)
+            raise Fault(f"no node tells of account 0x{address.hex()} ({problem})", mend="look at the nodes")
 
     return list(await asyncio.gather(*(ask(i, address) for i, address in enumerate(addresses))))
 
@@ -68,34 +71,45 @@ async def read_holdings(network: NetworkClient, addresses: Sequence[bytes]) -> l
 def plan_funding(schedule: Schedule, holdings: Sequence[Holding], funders: Sequence[Funder]) -> Plan:
     """Who pays whom how much. Raises Rejected when the funders hold too little.
 
-    Senders are sorted by what they lack and cut into one band per funder, so that a funder's equal
-    payments waste little; if even that is too much, everybody is paid exactly.
+    Everybody gets the same payout if the funders hold enough for that, else exactly what it lacks.
     """
-    fee = schedule.facts.fee
-    lacking = sorted(
-        (need - holding.balance, sender)
+    lacking = {
+        sender: need - holding.balance
         for (sender, need), holding in zip(schedule.needs.items(), holdings, strict=True)
         if holding.balance < need
+    }
+    fee = 2 * schedule.facts.fee  # room for cutting a payment in two
+    payout = next((payout for payout in PAYOUTS if payout >= max(lacking.values(), default=0)), 0)
+    for is_alike in (True, False):
+        amounts = {sender: payout if is_alike else amount for sender, amount in lacking.items()}
+        plan = _assign(amounts, fee, funders)
+        if plan is not None and (payout or not is_alike):
+            return plan
+    raise Rejected(
+        f"the senders lack {sum(lacking.values())} units, more than the funded accounts hold",
+        field="funding",
+        mend="give a --key with a larger balance, or replay fewer rows with --limit",
+        code="unfunded",
     )
-    size = max(1, -(-len(lacking) // max(1, len(funders))))
-    bands = [lacking[start : start + size] for start in range(0, len(lacking), size)]
-    by_wealth = sorted(range(len(funders)), key=lambda i: -funders[i].left)
-    # The dearest band goes to the richest funder. Room for halving: twice the fees.
-    seats = list(zip(by_wealth, reversed(bands), strict=False))
-    alike = {funder: len(band) * (band[-1][0] + 2 * fee) for funder, band in seats}
-    is_alike = all(cost <= funders[funder].left for funder, cost in alike.items())
+
+
+def _assign(amounts: Mapping[int, int], fee: int, funders: Sequence[Funder]) -> Plan | None:
+    """Payments in turn over the funders that can afford them; None when nobody can."""
     plan: Plan = [deque() for _ in funders]
-    for funder, band in seats:
-        for amount, sender in sorted(band, key=lambda item: item[1]):
-            plan[funder].append(Payment(sender, band[-1][0] if is_alike else amount))
-        cost = sum(payment.amount + 2 * fee for payment in plan[funder])
-        if cost > funders[funder].left or len(bands) > len(funders):
-            raise Rejected(
-                f"the senders lack {sum(amount for amount, _ in lacking)} units, more than the funded accounts hold",
-                field="funding",
-                mend="give a --key with a larger balance, or replay fewer rows with --limit",
-                code="unfunded",
-            )
+    left = [funder.left for funder in funders]
+    turn = 0
+    for sender, amount in amounts.items():
+        able = (
+            i % len(funders)
+            for i in range(turn, turn + len(funders))
+            if left[i % len(funders)] >= amount + fee
+        )
+        funder = next(able, None)
+        if funder is None:
+            return None
+        left[funder] -= amount + fee
+        plan[funder].append(Payment(sender, amount))
+        turn = funder + 1
     return plan
 
 

@@ -23,6 +23,7 @@ from node.replay.network import ITEMS_MAX, Answer, Explained, Holding, NodeAway,
 
 BUSY_MS: Final = 500  # what 429 and 503 are answered with: half a block interval
 UNREACHABLE_CODES: Final = frozenset({"unreachable", "timeout"})
+MENDABLE_CODES: Final = frozenset({"not_found", "not_a_node", "rate", "internal"})  # another node may do
 HASHES_PAGE: Final = 100  # the API's longest page
 REASONS_MAX: Final = 4  # of a verdict; the rest moves it little
 STREAM_RETRY_S: Final = 0.5
@@ -194,6 +195,6 @@ def _away(error: AssayError) -> AssayError:
         return error
     if isinstance(error, NotYet):
         return NodeAway(str(error), retry_ms=0 if error.code in UNREACHABLE_CODES else BUSY_MS)
-    if isinstance(error, Fault) or error.code in ("not_found", "not_a_node", "rate"):
+    if error.code in MENDABLE_CODES:
         return NodeAway(str(error))
     return error

@@ -1,7 +1,7 @@
 """Villains: they wrap an honest engine and rewrite its effects.
 
-An Equivocator, leading a view, shows one block to some and another to the rest, and votes for both; as
-a voter it notarizes whatever it hears of, and nullifies what it finalizes. It never forges: every
+An Equivocator, leading a view, shows one block to some and another to the rest, which may skip notarized
+views, and votes for both; as a voter it notarizes whatever it hears of, and nullifies what it finalizes. It never forges: every
 signature is its own, so honest nodes must catch it by evidence alone.
 """
 
@@ -72,15 +72,18 @@ class Equivocator:
         return Vote(subject, self._index, self._sign(subject.compute_digest(toys.CHAIN_ID)))
 
     def _show_two_faces(self, proposal: Proposal) -> list[Effect]:
-        block = proposal.block
-        salt = self._rng.randrange(toys.VALID_SALTS)
+        """A second block beside the real one; half of the time it forgets what came after the final one."""
+        block, view = proposal.block, proposal.block.view
         parent = replace(block, hash=block.parent_hash, view=block.parent_view, height=block.height - 1)
-        payload = toys.make_payload(parent, block.view, self._index, salt)
+        certificate, gap = proposal.parent_certificate, proposal.nullifications
+        final = self._engine.finalized_hash
+        if self._rng.random() < 0.5 and (final in self._bodies or final == toys.GENESIS.hash):
+            parent = toys.read_block(self._bodies[final]) if final in self._bodies else toys.GENESIS
+            certificate, gap = self._engine.finalization, ()
+        payload = toys.make_payload(parent, view, self._index, self._rng.randrange(toys.VALID_SALTS))
         other = toys.read_block(payload)
         self._bodies[other.hash] = payload
-        second = replace(
-            proposal, block=other, payload=payload, vote=self._vote(NOTARIZE, other.view, other.hash)
-        )
+        second = Proposal(other, payload, self._vote(NOTARIZE, view, other.hash), certificate, gap)
         effects: list[Effect] = []
         for peer in self._others:
             faces = self._rng.choice([(proposal,), (second,), (proposal, second), (second, proposal)])

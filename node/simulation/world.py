@@ -40,7 +40,8 @@ class SimulationConfig:
     """What may go wrong. Rates: loss and duplication per message, crashes per effect.
 
     equivocators: how many villains; stakes: one per node, all 1 when empty. faulty_ms: length of the
-    phase with faults, in simulated ms. absent: nodes that stay down after healing.
+    phase with faults, in simulated ms. absent: nodes that stay down after healing. crash_at: crash whoever
+    stands at the boundary of this number, counted over all nodes from 0.
     """
 
     nodes: int = 4
@@ -50,6 +51,7 @@ class SimulationConfig:
     slow_share: float = 0.01
     latency_ms_max: int = 30
     crashes: float = 0.0005
+    crash_at: int = -1
     blackouts: float = 0.0  # per second: all nodes crash at once
     partitions: float = 0.3  # per second: a new random cut
     equivocators: int = 0
@@ -108,6 +110,7 @@ class World:
         self.rng = random.Random(seed)
         self.now_ms = 0
         self.crashes = 0
+        self.boundaries = 0  # between effects, passed so far
         self.events = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tokens = 0
@@ -171,6 +174,9 @@ class World:
         """Called at every boundary between effects."""
         if not self._is_faulty or host.index not in self.safety.honest:
             return
+        self.boundaries += 1
+        if self.boundaries - 1 == self.config.crash_at:
+            raise Crash
         if self.config.crashes and self.rng.random() < self.config.crashes:
             raise Crash
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -61,7 +62,10 @@ class Recovered:
 
 
 class Store:
-    """One node's chain on disk. All methods belong to one thread; they block for the time of a disk access."""
+    """One node's chain on disk. All methods belong to one thread; they block for the time of a disk access.
+
+    Except `rebuild_state`, which only reads and may run beside it in another.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Store:
         self._states = States(rules, folder, executor, self._load_final)
         self._cache: OrderedDict[int, Block] = OrderedDict()  # by offset
         self._cached_transactions = 0
+        self._cache_lock = threading.Lock()
         self._final_header = self._genesis.header
         self._file = BlockFile.open(disk, home / BLOCKS_NAME)
         self._index: Index
@@ -367,10 +372,11 @@ class Store:
         return block
 
     def _load(self, offset: int) -> Block:
-        cached = self._cache.get(offset)
-        if cached is not None:
-            self._cache.move_to_end(offset)
-            return cached
+        with self._cache_lock:
+            cached = self._cache.get(offset)
+            if cached is not None:
+                self._cache.move_to_end(offset)
+                return cached
         payload = self._file.read(offset).payload
         try:
             block = decode_block(payload)
@@ -380,11 +386,15 @@ class Store:
         return block
 
     def _remember(self, offset: int, block: Block) -> None:
-        self._cache[offset] = block
-        self._cached_transactions += len(block.transactions) + 1
-        while self._cached_transactions > CACHE_TRANSACTIONS_MAX and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached_transactions -= len(oldest.transactions) + 1
+        with self._cache_lock:
+            replaced = self._cache.pop(offset, None)  # two threads may have read it at once
+            if replaced is not None:
+                self._cached_transactions -= len(replaced.transactions) + 1
+            self._cache[offset] = block
+            self._cached_transactions += len(block.transactions) + 1
+            while self._cached_transactions > CACHE_TRANSACTIONS_MAX and len(self._cache) > 1:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_transactions -= len(oldest.transactions) + 1
 
 
 def encode_identity(rules: Rules) -> bytes:

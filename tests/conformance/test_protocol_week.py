@@ -42,6 +42,7 @@ def module(trace):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_published_week_reaches_the_bar(trace, module):
     figures, scores = evaluate_module(trace, module, *TEST_DAYS, ReportPlan(), 1, handbook=True)
     assert (figures.rows, figures.positives) == (58_264, 385)
@@ -52,6 +53,7 @@ def test_the_published_week_reaches_the_bar(trace, module):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_late_and_missing_reports_cost_something_and_not_everything(trace, module):
     late, _ = evaluate_module(trace, module, *TEST_DAYS, ReportPlan((7, 21)), 1, handbook=True)
     assert late.average_precision >= 0.57

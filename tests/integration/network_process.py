@@ -83,7 +83,7 @@ def request_json(
         return 0, None
 
 
-def run_assay(*arguments: str, timeout: float = 110.0) -> subprocess.CompletedProcess[str]:
+def run_assay(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*ASSAY, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
 
 

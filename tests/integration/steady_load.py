@@ -39,7 +39,8 @@ class SteadyLoad:
         self._receivers = [self._rng.randbytes(20) for _ in range(200)]
         status = network.get_status(0)
         self._clock_ms = status["clock_ms"]
-        self._seen_height = status["finalized"]["height"]
+        self.seen_height = status["finalized"]["height"]
+        self.skip: int | None = None  # a node that is not asked: it is frozen, and would only cost time
         self._signed = 0
         self._waiting: dict[str, tuple[bytes, float]] = {}  # id -> (raw, when it was submitted last)
         self.places: dict[str, tuple[int, int]] = {}  # id -> (height, index), as first seen final
@@ -91,16 +92,18 @@ class SteadyLoad:
         try:
             while not self._stop.wait(PAUSE_S):
                 index = self._rng.randrange(self._network.nodes)
+                if index == self.skip:
+                    continue
                 self._note_final(index)
                 self._submit(index)
         except BaseException as error:
             self._error = error
 
     def _note_final(self, index: int) -> None:
-        for block in read_blocks(self._network, index, self._seen_height + 1):
-            self._seen_height = block["header"]["height"]
+        for block in read_blocks(self._network, index, self.seen_height + 1):
+            self.seen_height = block["header"]["height"]
             for place, tx in enumerate(block["transactions"]):
-                self.places[tx["id"]] = (self._seen_height, place)
+                self.places[tx["id"]] = (self.seen_height, place)
                 self._waiting.pop(tx["id"], None)
 
     def _submit(self, index: int) -> None:

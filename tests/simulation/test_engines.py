@@ -43,6 +43,18 @@ def test_forty_seeded_runs_hold(mix: str, seed: int, note_replay: Callable[[str]
     assert (evidence > 0) == (MIXES[mix].equivocators > 0)
 
 
+def test_a_crash_at_each_boundary_between_effects_is_survived(
+    seed: int, note_replay: Callable[[str], None]
+) -> None:
+    calm = SimulationConfig(loss=0, partitions=0, crashes=0, faulty_ms=1_000)
+    for boundary in range(200):  # some three views
+        config = replace(calm, crash_at=boundary)
+        outcome = simulate(config, seed)
+        if outcome.violation:
+            note_replay(format_replay(config, seed))
+        assert (outcome.violation, outcome.crashes) == ("", 1)
+
+
 def test_the_same_seed_gives_the_same_trace_and_another_another(seed: int) -> None:
     config = MIXES["an equivocator"]
     first, again, other = simulate(config, seed), simulate(config, seed), simulate(config, seed + 1)

@@ -72,6 +72,36 @@ def test_it_lives_on_a_real_disk_too(tmp_path: Path) -> None:
     assert mark.exists()
 
 
+def test_space_reserved_ahead_is_no_record_and_no_damage(tmp_path: Path) -> None:
+    path, mark = tmp_path / "journal", tmp_path / "voted"
+    journal, _, _ = Journal.open(path, mark_path=mark)
+    journal.append(VOTES)
+    journal.sync()
+    # Killed here: the file still has its reserve.
+    assert path.stat().st_size > 1_000_000 > journal.size_bytes
+    again, records, status = Journal.open(path, mark_path=mark)
+    assert (list(records), status.problem, status.is_torn) == (VOTES, "", False)
+    again.append(VOTES[:1])
+    again.sync()
+    data = bytearray(path.read_bytes())
+    data[again.size_bytes - 9 : again.size_bytes] = bytes(9)  # the last write reached the disk in part
+    path.write_bytes(data)
+    torn, records, status = Journal.open(path, mark_path=mark)
+    assert (list(records), status.problem, status.is_torn) == (VOTES, "", True)
+    torn.append(VOTES[:1])
+    torn.close()
+    assert path.stat().st_size == torn.size_bytes
+    again.close()
+
+
+def test_a_journal_closed_in_order_has_no_reserve(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    again, _, _ = Journal.open(path, mark_path=tmp_path / "voted")
+    again.append(VOTES)
+    again.close()
+    assert path.stat().st_size == again.size_bytes
+
+
 def test_what_was_not_synced_may_be_lost_what_was_is_not() -> None:
     for seed in range(30):
         disk = MemoryDisk()

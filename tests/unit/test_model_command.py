@@ -26,15 +26,16 @@ def assay_model(*arguments: object) -> int:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     """A town's file whose days count from 0, and its number of rows."""
-    trace = generate_workload(31, accounts=200, days=16, per_day=200).trace
+    trace = generate_workload(32, accounts=300, days=24, per_day=250).trace
     start = int(trace.time_ms[0]) // DAY_MS * DAY_MS
     path = tmp_path_factory.mktemp("town") / "town.csv.gz"
     write_trace(path, Trace(*[trace.time_ms - start, *(getattr(trace, n) for n in Trace.__slots__[1:])]))
     return path, trace
 
 
-def test_train_evaluate_and_inspect_work_together(town, tmp_path, capsys):
+def test_train_evaluate_and_inspect_work_together(town, tmp_path, capsys, monkeypatch):
     pytest.importorskip("lightgbm")
+    monkeypatch.setattr("ml.training.TREES", 12)
     path, trace = town
     out = tmp_path / "town.model"
     assert assay_model("train", "--data", path, "--from", 1, "--to", 14, "--seed", 5, "--out", out) == 0
@@ -50,7 +51,7 @@ def test_train_evaluate_and_inspect_work_together(town, tmp_path, capsys):
     assert assay_model("evaluate", "--model", out, "--data", path, "--from", 14, "--to", 16, "--json") == 0
     figures = json.loads(capsys.readouterr().out)
     day = (trace.time_ms - trace.time_ms[0] // DAY_MS * DAY_MS) // DAY_MS
-    assert figures["rows"] == (day >= 14).sum()
+    assert figures["rows"] == ((day >= 14) & (day < 16)).sum()
 
 
 def test_evaluate_prints_one_json_document_and_writes_one_score_a_row(town, tmp_path, capsys):
@@ -91,7 +92,7 @@ def test_late_and_missing_reports_change_the_scores(town, tmp_path, capsys):
 
 def test_evaluate_for_people_shows_the_published_table_beside_it(town, capsys):
     path, _ = town
-    assert assay_model("evaluate", "--data", path, "--protocol", "handbook", "--from", 15, "--to", 16) == 0
+    assert assay_model("evaluate", "--data", path, "--protocol", "handbook", "--from", 15, "--to", 17) == 0
     assert "published: random forest" in capsys.readouterr().out
 
 
@@ -120,7 +121,7 @@ def test_the_handbook_leaves_out_senders_with_a_fraud_that_was_known_by_then():
         (("evaluate", "--model", "MISSING"), "cannot be read"),
         (("evaluate", "--model", "CUT"), "damaged or cut short"),
         (("evaluate", "--from", 5, "--to", 5), "holds no day"),
-        (("evaluate", "--from", 90, "--to", 91), "the data holds days 0 to 15"),
+        (("evaluate", "--from", 90, "--to", 91), "the data holds days 0 to 23"),
         (("evaluate", "--report-delay", "soon"), "--report-delay"),
         (("evaluate", "--report-delay", "9..7"), "not a range"),
         (("evaluate", "--report-share", 2), "not a share"),

@@ -303,7 +303,7 @@ def test_on_a_wall_clock_rows_carry_the_time_they_are_signed_at() -> None:
     assert report["reports"]["final"] == 1
 
 
-def test_senders_are_funded_once_with_at_least_what_they_need() -> None:
+def test_senders_are_funded_once_and_alike() -> None:
     network = FakeNetwork()
     trace = make_trace(100)
     assert play(network, trace)["funding"]["transactions"] == 20
@@ -314,8 +314,8 @@ def test_senders_are_funded_once_with_at_least_what_they_need() -> None:
     assert (
         len({(tx.sender, tx.timestamp_ms // 900_000) for tx in funding}) == 20
     )  # never two in a quarter of an hour
-    funded = sum(tx.amount for tx in network.final if tx.sender in _FUNDERS)
-    assert int(trace.amount.sum()) + 100 <= funded <= int(trace.amount.sum()) + 500
+    assert len({tx.amount for tx in funding}) == 1  # nobody's payment looks unusual
+    assert play(network, trace)["funding"]["transactions"] == 0
 
 
 def test_a_workload_that_moves_more_than_the_funders_hold_submits_nothing() -> None:
@@ -326,7 +326,7 @@ def test_a_workload_that_moves_more_than_the_funders_hold_submits_nothing() -> N
 
 
 def test_funding_that_is_refused_is_paid_in_parts() -> None:
-    network = FakeNetwork()
+    network = FakeNetwork(balance=20_000)  # not enough for a payout to each: they get what they lack
     network.refuse = lambda tx: 9_999 if tx.sender in _FUNDERS and tx.amount > 300 else None
     report = play(network, make_trace(200))
     assert (report["final"], report["failed"]) == (200, 0)

@@ -153,6 +153,14 @@ def test_rule_2_one_proposal_a_view_even_if_two_builds_answer() -> None:
     assert broadcasts(effects, Proposal) == []
 
 
+def test_rule_2_a_block_built_after_my_own_nullify_is_not_proposed() -> None:
+    bench = Bench(own=0)
+    [build] = builds(bench.start())
+    assert votes(bench.fire(Timer.LEADER)) == [(NULLIFY, 1)]
+    _, effects = bench.build(build)
+    assert effects == []
+
+
 def test_rule_2_a_build_for_an_earlier_view_is_dropped() -> None:
     bench = Bench(own=0)
     [build] = builds(bench.start())

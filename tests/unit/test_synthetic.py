@@ -16,6 +16,12 @@ def test_the_same_seed_gives_the_same_workload_and_another_seed_another():
     assert hash_trace(generate_workload(7).trace) != hash_trace(generate_workload(8).trace)
 
 
+def test_a_workload_is_the_same_with_every_numpy():
+    assert hash_trace(generate_workload(7).trace).hex() == (
+        "02be3498e9eb897ff6247b177d65fe5a917e2c28ad8d5c427f4de9c68cd75d38"
+    )
+
+
 def test_a_workload_of_the_demos_size_is_what_the_demo_needs():
     trace = generate_workload(1, accounts=400, days=30, per_day=400).trace
     assert 12_000 <= len(trace) <= 12_500

@@ -12,7 +12,7 @@ from consensus.errors import Fault, Rejected
 from ml.features import DAY_MS, FEATURES
 from ml.forest import Forest, Tree
 from ml.model import MARGIN_CLIP, decode_model
-from ml.playback import ReportPlan, iterate_blocks, schedule_reports
+from ml.playback import ReportPlan, iterate_blocks, play_features, schedule_reports
 from ml.synthetic import START_DAY, generate_workload
 from ml.training import (
     AMOUNT_EDGE_MAX,
@@ -48,8 +48,9 @@ def test_the_integer_forest_equals_the_trained_one_on_unseen_rows():
         check_equal(booster, Forest(FEATURES, (moved, *forest.trees[1:])), places, unseen)
 
 
-def test_training_twice_gives_the_same_artifact_and_says_what_it_saw():
+def test_training_twice_gives_the_same_artifact_and_says_what_it_saw(monkeypatch):
     pytest.importorskip("lightgbm")
+    monkeypatch.setattr("ml.training.TREES", 12)  # quick, and all there is to see
     shown = []
     model = train_model(TOWN, *DAYS, 3, (b"\x01" * 32,), lambda *step: shown.append(step))
     again = train_model(TOWN, *DAYS, 3, (b"\x01" * 32,))
@@ -59,7 +60,7 @@ def test_training_twice_gives_the_same_artifact_and_says_what_it_saw():
     assert model.card.rows == rows.sum()
     assert TOWN.fraud is not None
     assert model.card.positives == TOWN.fraud[rows].sum()
-    assert dict(model.card.metrics)["average_precision"] > 2_000
+    assert dict(model.card.metrics)["average_precision"] > 500  # chance: 200
     assert 0 < model.thresholds.flag_score_min <= model.thresholds.refuse_score_min
     assert {what for what, _, _ in shown} == {"features", "trees"}
     assert all(0 < done <= total for _, done, total in shown)
@@ -134,6 +135,17 @@ def test_a_block_carries_the_reports_that_fell_due_by_its_end_and_no_others():
             TOWN.receiver[block.start : block.end].tolist()
         )
     assert seen == (schedule.due_ms <= TOWN.time_ms[-1]).sum()
+
+
+def test_what_a_chain_refuses_leaves_no_trace_in_its_state():
+    assert TOWN.fraud is not None
+    scale = learn_scale(TOWN.amount, TOWN.fraud)
+    schedule = schedule_reports(TOWN, ReportPlan(), 1)
+    nothing = play_features(TOWN, schedule, scale, refuse=lambda seen: np.ones(len(seen), dtype=bool))
+    blank = play_features(TOWN, schedule, scale, end=1)[0]
+    assert (nothing[::1000, 4:] == blank[4:]).all()  # receivers look as on the first day
+    everything = play_features(TOWN, schedule, scale, refuse=lambda seen: np.zeros(len(seen), dtype=bool))
+    assert (everything == play_features(TOWN, schedule, scale)).all()
 
 
 @pytest.mark.parametrize(

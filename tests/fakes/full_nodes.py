@@ -1,0 +1,143 @@
+"""Whole nodes in one loop over a MemoryNetwork: real keys, disk and consensus, no sockets, no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from consensus.crypto import PrivateKey
+from consensus.transaction import Transaction, sign_transaction
+from node import config
+from node.full_node import FullNode
+from node.handshake import Identity
+from node.home import Network, NetworkPlan, create_network
+from node.memory_transport import MemoryNetwork, MemoryTransport
+from node.transport import Handler
+
+WAIT_SECONDS = 20.0  # a busy machine; on an idle one all of this takes well under a second
+
+
+class FullNodes:
+    """`nodes[i]` runs, or is None. `start`, `join` them, and `close`."""
+
+    def __init__(self, folder: Path, seed: int, *, block_interval_ms: int = 40) -> None:
+        self.rng = random.Random(seed)
+        plan = NetworkPlan(
+            nodes=4, base_port=20_000, block_interval_ms=block_interval_ms, module_names=()
+        )
+        self.network: Network = create_network(folder, plan, self.rng.randbytes)
+        self.links = MemoryNetwork()
+        self.nodes: list[FullNode | None] = [None] * 4
+        self._nonces = [0] * len(self.network.accounts)
+
+    async def start(self, *places: int) -> None:
+        """Start these nodes and link them to all that run."""
+        for place in places:
+            home = self.network.homes[place]
+            settings = replace(config.read_config(home), worker=False, delta_ms=150)
+            node = FullNode(
+                home,
+                settings,
+                random_bytes=self.rng.randbytes,
+                rng=self.rng,
+                make_network=self._make_network,
+                serves_api=False,
+            )
+            self.nodes[place] = node
+            await node.start()
+            for other, running in enumerate(self.nodes):
+                if running is not None and other != place:
+                    self.links.join(self.get_key(place), self.get_key(other))
+
+    def _make_network(self, identity: Identity, handler: Handler) -> MemoryTransport:
+        transport = self.links.add(identity.key.public_key)
+        transport.handler = handler
+        return transport
+
+    async def stop(self, place: int) -> None:
+        node = self.get(place)
+        self.nodes[place] = None
+        await node.close()
+
+    async def close(self) -> None:
+        for place, node in enumerate(self.nodes):
+            if node is not None:
+                await self.stop(place)
+
+    def get(self, place: int) -> FullNode:
+        node = self.nodes[place]
+        assert node is not None
+        return node
+
+    def get_key(self, place: int) -> bytes:
+        return self.get(place).node_key.public_key
+
+    def cut_off(self, place: int) -> None:
+        for other in range(4):
+            if other != place and self.nodes[other] is not None:
+                self.links.cut(self.get_key(place), self.get_key(other))
+
+    def join(self, place: int) -> None:
+        for other in range(4):
+            if other != place and self.nodes[other] is not None:
+                self.links.join(self.get_key(place), self.get_key(other))
+
+    def transfer(self, sender: int, amount: int = 7) -> Transaction:
+        """From a funded account to the next one."""
+        accounts: Sequence[PrivateKey] = self.network.accounts
+        nonce, self._nonces[sender] = self._nonces[sender], self._nonces[sender] + 1
+        return sign_transaction(
+            accounts[sender],
+            next(node for node in self.nodes if node is not None).rules.chain_id,
+            nonce=nonce,
+            receiver=accounts[(sender + 1) % len(accounts)].address,
+            amount=amount,
+            fee=1,
+            timestamp_ms=10,
+            expires_ms=10_000,
+        )
+
+    async def submit(self, place: int, transactions: Sequence[Transaction]) -> None:
+        receipts = await self.get(place).submit([tx.raw for tx in transactions])
+        assert [receipt.reason for receipt in receipts] == [""] * len(receipts)
+
+    async def wait(self, what: str, ask: Callable[[], bool]) -> None:
+        """Until it is so; what is waited for is made by the nodes, which share this loop."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not ask():
+                    self.check()
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            heights = [node and node.chain.finalized.height for node in self.nodes]
+            raise AssertionError(f"{what} did not come about; final heights {heights}") from None
+
+    def check(self) -> None:
+        """No node may have failed."""
+        for node in self.nodes:
+            if node is not None and node.fault is not None:
+                raise AssertionError(f"{node.settings.name} failed") from node.fault
+
+    async def wait_final(self, height: int, *places: int) -> None:
+        nodes = [self.get(place) for place in places or range(4)]
+        await self.wait(
+            f"height {height}", lambda: all(node.chain.finalized.height >= height for node in nodes)
+        )
+
+    async def wait_transactions(self, transactions: Sequence[Transaction], *places: int) -> None:
+        nodes = [self.get(place) for place in places or range(4)]
+        await self.wait(
+            "that all is final",
+            lambda: all(node.store.find_transaction(tx.id) for node in nodes for tx in transactions),
+        )
+
+    def get_roots(self, *places: int) -> set[bytes]:
+        """The state roots of these nodes at the highest height that all of them have final."""
+        nodes = [self.get(place) for place in places or range(4)]
+        height = min(node.chain.finalized.height for node in nodes)
+        headers = [node.store.get_header(height) for node in nodes]
+        assert height > 0
+        return {header.state_root for header in headers if header is not None}

@@ -1,0 +1,214 @@
+"""Four whole nodes in one loop: blocks become final, latecomers and absentees catch up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from consensus.errors import Fault
+from node.simulation.memory_disk import MemoryDisk
+from tests.fakes.full_nodes import FullNodes
+
+
+@pytest.fixture
+async def four(tmp_path: Path, seed: int) -> AsyncIterator[FullNodes]:
+    nodes = FullNodes(tmp_path / "net", seed)
+    yield nodes
+    await nodes.close()
+
+
+async def test_four_nodes_make_transactions_final_and_agree_on_the_state(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    transactions = [four.transfer(sender) for sender in range(8) for _ in range(5)]
+    for place in range(4):
+        await four.submit(place, transactions[10 * place : 10 * place + 10])
+    await four.wait_transactions(transactions)
+    assert len(four.get_roots()) == 1
+    for place in range(4):
+        places = {four.get(place).store.find_transaction(tx.id) for tx in transactions}
+        assert places == {four.get(0).store.find_transaction(tx.id) for tx in transactions}
+    four.check()
+
+
+async def test_a_node_that_joins_late_catches_up_and_takes_part(four: FullNodes) -> None:
+    await four.start(0, 1, 2)
+    transactions = [four.transfer(sender) for sender in range(4)]
+    await four.submit(0, transactions)
+    await four.wait_final(8, 0, 1, 2)
+    await four.start(3)
+    await four.wait_transactions(transactions)
+    height = four.get(0).chain.finalized.height
+    await four.wait_final(height + 3)
+    assert len(four.get_roots()) == 1
+    await four.wait("votes of the latecomer", lambda: any(_signs(four, 3, place) for place in range(3)))
+    four.check()
+
+
+def _signs(four: FullNodes, index: int, place: int) -> bool:
+    """Whether this node holds a finalization that the node `index` signed."""
+    node = four.get(place)
+    own = four.get(index).own_index
+    found = node.store.get_certificate(node.store.finalized_height)
+    return found is not None and own in found[0].signers
+
+
+async def test_a_node_that_was_cut_off_comes_back_to_the_same_state(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(2)
+    four.cut_off(3)
+    left_at = four.get(3).chain.finalized.height
+    transactions = [four.transfer(sender) for sender in range(4)]
+    await four.submit(1, transactions)
+    await four.wait_transactions(transactions, 0, 1, 2)
+    await four.wait_final(left_at + 6, 0, 1, 2)
+    assert four.get(3).chain.finalized.height <= left_at + 1
+    four.join(3)
+    await four.wait_transactions(transactions)
+    await four.wait_final(four.get(0).chain.finalized.height + 2)
+    assert len(four.get_roots()) == 1
+    four.check()
+
+
+async def test_with_two_of_four_nothing_becomes_final_and_a_third_brings_it_back(four: FullNodes) -> None:
+    await four.start(0, 1, 2)
+    await four.wait_final(2, 0, 1, 2)
+    await four.stop(2)
+    heights = [four.get(place).store.finalized_height for place in (0, 1)]
+    transaction = four.transfer(0)
+    await four.submit(0, [transaction])
+    await asyncio.sleep(0.3)  # some views' worth of time in which nothing may happen
+    assert four.get(0).store.find_transaction(transaction.id) is None
+    assert max(four.get(place).store.finalized_height for place in (0, 1)) <= max(heights) + 1
+    await four.start(2)
+    await four.wait_transactions([transaction], 0, 1, 2)
+    assert len(four.get_roots(0, 1, 2)) == 1
+
+
+async def test_all_stop_and_start_again_and_go_on_from_the_last_final_block(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    transactions = [four.transfer(sender) for sender in range(4)]
+    await four.submit(0, transactions)
+    await four.wait_transactions(transactions)
+    places = [four.get(0).store.find_transaction(tx.id) for tx in transactions]
+    height = max(four.get(place).store.finalized_height for place in range(4))
+    for place in range(4):
+        await four.stop(place)
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(height + 2)
+    assert [four.get(3).store.find_transaction(tx.id) for tx in transactions] == places
+    assert len(four.get_roots()) == 1
+
+
+async def test_what_a_peer_says_never_makes_a_node_fail(four: FullNodes) -> None:
+    """Every frame of a running network, cut short or with a byte changed, is its sender's fault at most."""
+    from node.wire import decode_frame, encode_frame  # noqa: PLC0415
+    from consensus.errors import NotYet, Rejected  # noqa: PLC0415
+
+    await four.start(0, 1, 2, 3)
+    heard: list[bytes] = []
+    node = four.get(0)
+    on_frame = node.on_frame
+
+    async def listen(peer: object, frame: object) -> None:
+        heard.append(encode_frame(frame))  # type: ignore[arg-type]
+        await on_frame(peer, frame)  # type: ignore[arg-type]
+
+    node.on_frame = listen  # type: ignore[method-assign,assignment]
+    await four.submit(1, [four.transfer(sender) for sender in range(6)])
+    await four.wait_final(6)
+    peer = node.network.peers()[0]
+    refused = 0
+    for data in heard[:300]:
+        for _ in range(3):
+            changed = bytearray(data)
+            changed[four.rng.randrange(len(changed))] ^= 1 << four.rng.randrange(8)
+            try:
+                await on_frame(peer, decode_frame(bytes(changed)))
+            except (Rejected, NotYet):
+                refused += 1
+    await four.wait_final(node.chain.finalized.height + 2)
+    assert refused > 100
+    four.check()
+
+
+async def test_a_fault_of_the_disk_stops_the_node_without_another_word(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(1)
+    node = four.get(3)
+    said: list[object] = []
+
+    def fail() -> None:
+        node.broadcast = said.append  # type: ignore[method-assign]
+        raise Fault("cannot make it durable", field="disk")
+
+    node.journal.sync = fail  # type: ignore[method-assign]
+    await node.failed.wait()
+    assert isinstance(node.fault, Fault)
+    await asyncio.sleep(0.1)  # the others go on meanwhile
+    assert said == []
+    await four.stop(3)
+    await four.wait_final(four.get(0).chain.finalized.height + 2, 0, 1, 2)
+
+
+async def test_a_node_closes_also_when_it_never_started(four: FullNodes) -> None:
+    four.links.add(b"nobody")
+    await four.start(0)
+    await four.stop(0)
+    await four.start(0)  # the lock was released
+    assert four.get(0).chain.finalized.height == 0
+
+
+async def test_the_same_bytes_twice_in_a_batch_are_still_spread(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    transaction = four.transfer(0)
+    receipts = await four.get(1).submit([transaction.raw, transaction.raw])
+    assert [receipt.outcome.value for receipt in receipts] == ["accepted", "known"]
+    await four.wait("its arrival elsewhere", lambda: four.get(2).mempool.is_known(transaction.id))
+
+
+async def test_a_node_that_lost_its_journal_watches_first_and_then_signs_again(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(2)
+    await four.stop(3)
+    (four.network.homes[3] / "journal").unlink()
+    height = four.get(0).chain.finalized.height
+    await four.start(3)
+    assert four.get(3).journal_status.observe_until_view is None
+    await four.wait_final(height + 2)
+    await four.wait("that it may sign", lambda: four.get(3).engine.is_signing)
+    await four.wait("its votes", lambda: any(_signs(four, 3, place) for place in range(3)))
+    four.check()
+
+
+async def test_a_node_runs_on_a_disk_that_is_given_to_it(tmp_path: Path, seed: int) -> None:
+    import random  # noqa: PLC0415
+
+    from node import config  # noqa: PLC0415
+    from node.full_node import FullNode  # noqa: PLC0415
+    from node.home import NetworkPlan, create_network  # noqa: PLC0415
+    from node.memory_transport import MemoryNetwork  # noqa: PLC0415
+
+    rng = random.Random(seed)
+    plan = NetworkPlan(nodes=1, base_port=20_000, block_interval_ms=20, module_names=())
+    home = create_network(tmp_path / "net", plan, rng.randbytes).homes[0]
+    disk = MemoryDisk()
+    node = FullNode(
+        home,
+        config.read_config(home),
+        random_bytes=rng.randbytes,
+        rng=rng,
+        disk=disk,
+        make_network=lambda identity, handler: MemoryNetwork().add(identity.key.public_key),
+        serves_api=False,
+    )
+    assert await node.start() == ""
+    async with asyncio.timeout(10):
+        while node.chain.finalized.height < 3:
+            await asyncio.sleep(0.005)
+    await node.close()
+    assert node.fault is None
+    assert not (home / "blocks.log").exists()
+    assert not (home / "journal").exists()
