@@ -145,6 +145,23 @@ class Observation:
     rows: Bytes
 
 
+def describe_row(row: bytes) -> dict[str, int]:
+    """What an account's row (ROW_BYTES bytes) says, by name; amounts in smallest units, days since the epoch.
+
+    A mean of 0 and a day of -1 stand for "never".
+    """
+    state = np.frombuffer(row, dtype=ROW)[0]
+    count = int(state["count"])
+    return {
+        "mean_amount": int(state["sum"]) // count if count else 0,
+        "sent_day": int(state["sender_day"]) - 1,
+        "evidence_sixteenths": int(state["evidence"].astype(np.int64).sum()),
+        "received_day": int(state["receiver_day"]) - 1,
+        "received_unreported": int(state["unreported"].astype(np.int64).sum()),
+        "reports_unexplained": int(state["unexplained"].astype(np.int64).sum()),
+    }
+
+
 def observe(
     transactions: TransferColumns, reports: ReportColumns, rows: Bytes, scale: FeatureScale
 ) -> Observation:

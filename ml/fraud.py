@@ -34,6 +34,7 @@ from ml.features import (
     ROW,
     ROW_BYTES,
     Observation,
+    describe_row,
     observe,
 )
 from ml.model import Model, decode_model
@@ -122,6 +123,10 @@ class FraudModule:
             for number in np.argsort(-np.abs(shares), kind="stable").tolist()
         )
         return Explanation(int(score[0]), int(outcome), forest.base, margin, contributions)
+
+    def describe_row(self, row: bytes) -> dict[str, int]:
+        """What the module keeps of an account, for people."""
+        return describe_row(row)
 
     def _compute_digest(self, artifact: bytes) -> bytes:
         seen = sha256()

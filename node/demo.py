@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import json
 import os
 import shutil
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +49,6 @@ BLOCK_INTERVAL_MS: Final = 1_000
 TRANSACTIONS_MIN: Final = 1_000
 EXPLAINED: Final = 3
 PORT_TRIES: Final = 200
-LINUX_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 Json = dict[str, Any]
 
@@ -86,7 +83,7 @@ def run_demo(args: argparse.Namespace) -> int:
             timestamp_ms=(first_day - FUNDING_DAYS) * DAY_MS,
         )
         network = home.create_network(folder, plan, os.urandom)
-        local = localnet.LocalNetwork(network, _run_child)
+        local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True))
         stack.callback(_stop, local)
         with process.stop_signals() as stop:
             local.start()
@@ -238,13 +235,6 @@ def _choose_folder(given: str | None, stack: ExitStack) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="assay-demo-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _run_child(folder: Path, report_ready: Callable[[str], None]) -> int:
-    # Should this process be killed without a word, its nodes end in order all the same (Linux only).
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(LINUX_PR_SET_PDEATHSIG, signal.SIGTERM)
-    return process.run_node(folder, report_ready, log_to_file=True)
 
 
 def _stop(local: localnet.LocalNetwork) -> None:

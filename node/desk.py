@@ -8,7 +8,7 @@ Leaves out: HTTP, JSON and limits (`node/api/`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -17,7 +17,7 @@ from consensus import codec, crypto, merkle, vote
 from consensus.block import Block, Header
 from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
-from consensus.ledger.scoring import REFUSE, Explanation
+from consensus.ledger.scoring import REFUSE, Explanation, ValidationModule
 from consensus.transaction import Transaction
 from node import receipts
 from node.api import door
@@ -243,7 +243,10 @@ class Desk:
             return AccountRecord(address, 0, 0, 0, 0, height)
         pending = node.mempool.get_pending(address)
         profiles = tuple(
-            ModuleProfile(seat.module.name, bytes(rows[seat.place]), {}) for seat in node.rules.seats
+            ModuleProfile(
+                seat.module.name, bytes(rows[seat.place]), _describe(seat.module, bytes(rows[seat.place]))
+            )
+            for seat in node.rules.seats
         )
         return AccountRecord(
             address,
@@ -378,6 +381,12 @@ def _record_final(block: Block, index: int) -> TransactionRecord:
         block.scores[index],
         block.outcomes[index],
     )
+
+
+def _describe(module: ValidationModule, row: bytes) -> Mapping[str, int]:
+    """What a module says of an account's row, if it offers `describe_row`; a module need not."""
+    describe: Callable[[bytes], Mapping[str, int]] | None = getattr(module, "describe_row", None)
+    return {} if describe is None else describe(row)
 
 
 def _name(explanations: tuple[tuple[str, Explanation], ...]) -> tuple[ModuleVerdict, ...]:

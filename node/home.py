@@ -31,7 +31,7 @@ RandomBytes = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """What a new local network is to be. `modules` are names of validation modules that ship with it."""
+    """What a new local network is to be. model: the fraud module's artifact; None takes what ships."""
 
     nodes: int
     base_port: int
@@ -41,6 +41,7 @@ class NetworkPlan:
     timestamp_ms: int = 0
     module_names: tuple[str, ...] = ("fraud",)
     stakes: tuple[int, ...] = ()
+    model: bytes | None = None
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -65,7 +66,7 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     validator_keys = [_make_key(random_bytes) for _ in range(plan.nodes)]
     accounts = tuple(_make_key(random_bytes) for _ in range(FUNDED_ACCOUNTS))
     stakes = plan.stakes or (STAKE,) * plan.nodes
-    entries, artifacts = modules.plan_modules(plan.module_names, refuses=plan.refuses)
+    entries, artifacts = modules.plan_modules(plan.module_names, refuses=plan.refuses, model=plan.model)
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
@@ -111,6 +112,7 @@ def create_home(
     chain_id: str | None,
     clock: str,
     refuses: bool,
+    model: bytes | None,
     timestamp_ms: int,
     random_bytes: RandomBytes,
 ) -> genesis.Genesis:
@@ -122,10 +124,10 @@ def create_home(
     node_key, validator_key = _make_key(random_bytes), _make_key(random_bytes)
     if genesis_path is not None:
         chain = config.read_genesis_file(genesis_path)
-        # A copied genesis names modules by digest; the artifacts are those this installation ships.
-        artifacts = modules.find_artifacts(chain)
+        # A genesis names modules by digest; their artifacts ship with the installation, or come as --model.
+        artifacts = modules.find_artifacts(chain, model)
     else:
-        entries, artifacts = modules.plan_modules(("fraud",), refuses=refuses)
+        entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=refuses, model=model)
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
             timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
@@ -171,7 +173,7 @@ def check_stopped(folder: Path) -> None:
 
 
 def check_same_network(
-    network: Network, nodes: int | None, stakes: tuple[int, ...], *, refuses: bool
+    network: Network, nodes: int | None, stakes: tuple[int, ...], *, refuses: bool, model: bytes | None
 ) -> None:
     """Raises Rejected when what was asked for is not what stands there (None and () ask for nothing)."""
     chain = config.read_genesis(network.homes[0])
@@ -191,6 +193,8 @@ def check_same_network(
             field="--no-refusals",
             mend="leave it out, or add --fresh",
         )
+    if model is not None:
+        modules.find_artifacts(chain, model)
 
 
 def set_local_settings(homes: Sequence[Path], base_port: int | None, block_interval_ms: int | None) -> None:

@@ -20,6 +20,7 @@ from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds, Valida
 from ml.discovery import load_module
 
 ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
+FRAUD: Final = "fraud"  # the module whose artifact a user trains
 THRESHOLDS_DEFAULT: Final = Thresholds(SCORE_MAX // 2, SCORE_MAX)  # of a module that suggests none
 
 
@@ -31,27 +32,50 @@ def load_modules(genesis: Genesis, home: Path) -> tuple[ValidationModule, ...]:
     )
 
 
-def find_artifacts(genesis: Genesis) -> dict[bytes, bytes]:
-    """Digest to artifact of every module a genesis names, from those that ship. Raises Rejected."""
-    artifacts = {entry.digest: _read_shipped(entry.name) for entry in genesis.modules}
+def find_artifacts(genesis: Genesis, model: bytes | None = None) -> dict[bytes, bytes]:
+    """Digest to artifact of every module a genesis names: `model` for the fraud module, or what ships.
+
+    Raises Rejected when one does not compute the digest that genesis pins.
+    """
+    artifacts = {
+        entry.digest: model if model is not None and entry.name == FRAUD else _read_shipped(entry.name)
+        for entry in genesis.modules
+    }
     for entry in genesis.modules:
         _load_pinned(entry, artifacts[entry.digest])
     return artifacts
 
 
 def plan_modules(
-    names: tuple[str, ...], *, refuses: bool
+    names: tuple[str, ...], *, refuses: bool, model: bytes | None = None
 ) -> tuple[tuple[ModuleEntry, ...], dict[bytes, bytes]]:
-    """Genesis entries for modules that ship, with the thresholds each suggests, and their artifacts."""
+    """Genesis entries of modules, with the thresholds each suggests, and their artifacts.
+
+    `model` is the fraud module's artifact; the one that ships when None. Raises Rejected.
+    """
+    if model is not None and FRAUD not in names:
+        raise Rejected("is the fraud module's, which is not among --modules", field="--model")
     entries, artifacts = [], {}
     for name in names:
-        artifact = _read_shipped(name)
+        artifact = model if model is not None and name == FRAUD else _read_shipped(name)
         module = load_module(name, artifact)
         suggested = getattr(module, "thresholds", THRESHOLDS_DEFAULT)
         refuse_min = suggested.refuse_score_min if refuses else REFUSE_NEVER
         entries.append(ModuleEntry(module.name, module.digest, suggested.flag_score_min, refuse_min))
         artifacts[module.digest] = artifact
     return tuple(entries), artifacts
+
+
+def read_model_file(path: Path) -> bytes:
+    """A model that `assay model train` wrote. Raises Rejected; what is in it, the module checks."""
+    try:
+        if path.stat().st_size > ARTIFACT_BYTES_MAX:
+            raise Rejected(f"is larger than {ARTIFACT_BYTES_MAX} bytes", field=str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise Rejected(
+            f"cannot be read ({error.strerror})", field=str(path), mend="name a file of `assay model train`"
+        ) from None
 
 
 def write_artifact(home: Path, digest: bytes, artifact: bytes) -> None:

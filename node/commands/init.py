@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="wall",
         help="of a new chain: real time (default) or the time of the replayed transactions",
     )
+    parser.add_argument("--model", metavar="FILE", help="the fraud model (default: the one that ships)")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from consensus.errors import Rejected
-    from node import config, home
+    from node import config, home, modules
     from node.clock import SystemClock
 
     peers = []
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         chain_id=args.chain_id,
         clock=args.clock,
         refuses=not args.no_refusals,
+        model=None if args.model is None else modules.read_model_file(Path(args.model)),
         timestamp_ms=SystemClock().now_ms(),
         random_bytes=os.urandom,
     )

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--block-interval", metavar="D", help="empty blocks every 250ms, 1s, 2m (default 1s)")
     parser.add_argument("--fresh", action="store_true", help="remove an existing network in DIR first")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
+    parser.add_argument(
+        "--model", metavar="FILE", help="the fraud model of a new network (default: the one that ships)"
+    )
     parser.add_argument("--stakes", metavar="A,B,…", help="stakes of a new network (default: all equal)")
     parser.add_argument(
         "--modules",
@@ -67,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
 def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | None) -> Network:
     import os
     import shutil
+    from pathlib import Path
 
     from consensus.errors import Rejected
-    from node import home
+    from node import home, modules
 
+    model = None if args.model is None else modules.read_model_file(Path(args.model))
     try:
         stakes = tuple(int(text) for text in args.stakes.split(",")) if args.stakes else ()
     except ValueError:
@@ -82,8 +87,10 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
         network = home.open_network(folder)
-        home.check_stopped(folder)  # before anything of a running network is touched: its settings, localnet.json
-        home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals)
+        home.check_stopped(
+            folder
+        )  # before anything of a running network is touched: its settings, localnet.json
+        home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals, model=model)
         home.set_local_settings(network.homes, args.base_port, interval_ms)
         return network
     plan = home.NetworkPlan(
@@ -93,5 +100,6 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         refuses=not args.no_refusals,
         module_names=tuple(filter(None, args.modules.split(","))),
         stakes=stakes,
+        model=model,
     )
     return home.create_network(folder, plan, os.urandom)

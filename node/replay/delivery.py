@@ -1,7 +1,8 @@
-"""A transaction's way from signed to settled: batched, spread over nodes, retried, resubmitted.
+"""A transaction's way from signed to settled: batched, retried, resubmitted, over several nodes.
 
-Per node a few workers take what is ready. A node that is down or busy is left alone for growing intervals
-while the others go on. What was accepted and then overtaken (others sent well after it are final) is
+New rows go to one node, in order, a batch at a time; gossip brings them to the others in that order. (Spread
+over nodes, each proposer would take the part it has, and scores depend on what an account did *before*.)
+A node that is down or busy is left alone for growing intervals, and the next one takes its place. What was accepted and then overtaken (others sent well after it are final) is
 submitted again to another node; so is everything when nothing becomes final. Both stop at expiry.
 
 Invariant: every parcel is told its fate exactly once as refused or failed, and a later final overrides
@@ -25,8 +26,8 @@ from node.clock import Clock
 from node.replay.network import Answer, FinalBlock, NetworkClient, NodeAway
 from node.replay.signer import Signer
 
-BATCH_MAX: Final = 250  # some 50 kB and 10 ms of a node's time; two of them keep a node busy
-WORKERS_PER_NODE: Final = 2
+BATCH_MAX: Final = 250  # some 50 kB and 10 ms of a node's time
+WORKERS_PER_NODE: Final = 1  # more only put rows into another order
 LINGER_MS: Final = 4  # lets a batch fill; far below a block's time
 OVERDUE_MS: Final = 2_000  # two empty block intervals: a transaction that others overtook by this is lost
 TICK_MS: Final = 100
@@ -142,6 +143,7 @@ class Delivery:
     def start(self) -> None:
         self._progress_ms = self._clock.monotonic_ms()
         for node in range(len(self.nodes)):
+            self._tasks.append(asyncio.create_task(self._watch_refusals(node)))
             for _ in range(WORKERS_PER_NODE):
                 self._tasks.append(asyncio.create_task(self._run_worker(node)))
         self._tasks.append(asyncio.create_task(self._run_ticks()))
@@ -209,6 +211,20 @@ class Delivery:
             self._fail(parcel, "expired")
         self._changed.set()
 
+    def note_refusal(self, transaction_id: bytes, score: int) -> None:
+        """A node that had accepted it refused it while building a block: its answer of the moment."""
+        parcel = self._open.get(transaction_id)
+        if parcel is not None and parcel.is_waiting:
+            self._close(parcel)
+            parcel.on_fate(parcel, Refused(score, "refused while a block was built"))
+            self._changed.set()
+
+    async def _watch_refusals(self, node: int) -> None:
+        while True:
+            with suppress(NodeAway):
+                await self._network.watch_refusals(node, self.note_refusal)
+            await asyncio.sleep(AWAY_MS_MIN / 1000)
+
     # --- workers ------------------------------------------------------------------------------------
 
     async def _run_worker(self, node: int) -> None:
@@ -237,18 +253,19 @@ class Delivery:
             self._changed.set()
 
     def _take_batch(self, node: int) -> list[Parcel]:
-        """Up to BATCH_MAX ready parcels; one that this node just turned down waits for another, if any."""
-        others = any(other.is_reachable and number != node for number, other in enumerate(self.nodes))
+        """Up to BATCH_MAX ready parcels for this node: new ones if it is the first that can be reached, and
+        those that another node had before, if there is any other."""
+        able = [number for number, state in enumerate(self.nodes) if state.is_reachable]
+        is_first = not able or node == able[0]
+        has_others = any(number != node for number in able)
         batch: list[Parcel] = []
         passed: list[Parcel] = []
         while self._ready and len(batch) < BATCH_MAX:
             parcel = self._ready.popleft()
             if parcel.is_settled:
                 continue
-            if others and parcel.node == node:
-                passed.append(parcel)
-            else:
-                batch.append(parcel)
+            is_mine = is_first if parcel.node < 0 else not has_others or parcel.node != node
+            (batch if is_mine else passed).append(parcel)
         self._ready.extendleft(reversed(passed))
         return batch
 
@@ -269,12 +286,13 @@ class Delivery:
         else:
             self.counts.node_failures += 1
             state.is_reachable = False
+        self._work.set()  # another one may be first now
         state.away_ms = min(max(AWAY_MS_MIN, 2 * state.away_ms), AWAY_MS_MAX)
         state.away_until_ms = self._clock.monotonic_ms() + (retry_ms or state.away_ms)
 
     def _give_back(self, batch: list[Parcel]) -> None:
         for parcel in batch:
-            parcel.node = -1 if len(self.nodes) == 1 else parcel.node
+            parcel.node = -1  # it was never taken: whoever is first now sends it, in its order
         self._ready.extendleft(reversed(batch))
         self._work.set()
 

@@ -8,7 +8,7 @@ short) is NodeAway; what says "never" is Rejected, and an error of this program.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
@@ -130,6 +130,14 @@ class HttpNetwork:
                     self._moved[node].set()
         except (NotYet, Fault, Rejected):
             await asyncio.sleep(STREAM_RETRY_S)
+
+    async def watch_refusals(self, node: int, on_refusal: Callable[[bytes, int], None]) -> None:
+        try:
+            async for event in self._clients[node].follow_events(["verdict"]):
+                if event.name == "verdict" and event.data["outcome"] == "refuse":
+                    on_refusal(bytes.fromhex(event.data["id"].removeprefix("0x")), event.data["score"])
+        except AssayError as error:
+            raise _away(error) from None
 
     async def get_block(self, node: int, height: int) -> bytes:
         try:

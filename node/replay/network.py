@@ -6,7 +6,7 @@ Nodes are known by their place in the list that was given. Invariant: a call eit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,10 @@ class NetworkClient(Protocol):
 
     async def wait_final(self, node: int, above: int, timeout_ms: int) -> int:
         """The node's final height, as soon as it is above `above` or the time is over."""
+        ...
+
+    async def watch_refusals(self, node: int, on_refusal: Callable[[bytes, int], None]) -> None:
+        """Call back with (id, score) whenever the node refuses a transaction, until it goes away."""
         ...
 
     async def get_block(self, node: int, height: int) -> bytes:

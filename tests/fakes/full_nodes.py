@@ -25,9 +25,7 @@ class FullNodes:
 
     def __init__(self, folder: Path, seed: int, *, block_interval_ms: int = 40) -> None:
         self.rng = random.Random(seed)
-        plan = NetworkPlan(
-            nodes=4, base_port=20_000, block_interval_ms=block_interval_ms, module_names=()
-        )
+        plan = NetworkPlan(nodes=4, base_port=20_000, block_interval_ms=block_interval_ms, module_names=())
         self.network: Network = create_network(folder, plan, self.rng.randbytes)
         self.links = MemoryNetwork()
         self.nodes: list[FullNode | None] = [None] * 4

@@ -110,6 +110,7 @@ class FakeNetwork:
         self.refuse: Callable[[Transaction], int | None] = lambda tx: None
         self.lose: Callable[[int, Transaction], bool] = lambda node, tx: False
         self.answer: Callable[[int, Transaction], Answer | None] = lambda node, tx: None
+        self.watchers: list[Callable[[bytes, int], None]] = []
         self._block_ms = block_ms
         self._block_transactions = block_transactions
         self._task: asyncio.Task[None] | None = None
@@ -220,6 +221,10 @@ class FakeNetwork:
             await asyncio.sleep(0.01)
         await self._pass(node)
         return self.height
+
+    async def watch_refusals(self, node: int, on_refusal: Callable[[bytes, int], None]) -> None:
+        self.watchers.append(on_refusal)
+        await asyncio.Event().wait()
 
     async def get_block(self, node: int, height: int) -> bytes:
         await self._pass(node)

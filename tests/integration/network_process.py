@@ -193,6 +193,10 @@ class NetworkProcess:
         assert len(hashes) == 1, hashes
         assert None not in hashes
 
+    def wait_connected(self, index: int, peers: int) -> None:
+        """Until this node counts so many peers."""
+        wait_for(f"{peers} peers of node {index}", lambda: self.get_status(index)["peers"] >= peers)
+
     def get_pid(self, index: int) -> int:
         if index in self._restarted:
             return self._restarted[index].pid

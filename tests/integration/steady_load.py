@@ -63,9 +63,7 @@ class SteadyLoad:
     def wait_more(self, count: int, seconds: float = 60.0) -> float:
         """Until `count` more transfers are seen final; how long that took, in seconds."""
         target, start = len(self.places) + count, time.monotonic()
-        wait_for(
-            f"{count} more final transfers", lambda: self._error or len(self.places) >= target, seconds
-        )
+        wait_for(f"{count} more final transfers", lambda: self._error or len(self.places) >= target, seconds)
         if self._error is not None:
             raise self._error
         return time.monotonic() - start
@@ -79,13 +77,16 @@ class SteadyLoad:
 
     def check_places(self) -> None:
         """On every node everything ever seen final stands where it was seen, once."""
+        places = dict(self.places)
+        top = max((height for height, _ in places.values()), default=0)
         for index in range(self._network.nodes):
+            wait_for(f"height {top} on node {index}", lambda i=index: self._network.get_height(i) >= top)
             found: dict[str, tuple[int, int]] = {}
             for block in read_blocks(self._network, index, 1):
                 for place, tx in enumerate(block["transactions"]):
                     assert tx["id"] not in found, f"{tx['id']} is final twice"
                     found[tx["id"]] = (block["header"]["height"], place)
-            moved = {key: place for key, place in self.places.items() if found.get(key) != place}
+            moved = {key: place for key, place in places.items() if found.get(key) != place}
             assert not moved, f"node {index}: {moved}"
 
     def _run(self) -> None:

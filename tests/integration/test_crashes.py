@@ -87,9 +87,7 @@ def test_without_a_quorum_nothing_is_final_and_nothing_is_lost(network: NetworkP
         heights = [network.get_height(0), network.get_height(1)]
         wait_for("waiting transfers", lambda: network.get_status(0)["mempool"]["transactions"] > 20)
         heights = [network.get_height(0), network.get_height(1)]
-        waiting = {
-            entry["id"] for entry in get_json(network.get_api(0) + "/v1/mempool?limit=100")["entries"]
-        }
+        waiting = {entry["id"] for entry in get_json(network.get_api(0) + "/v1/mempool?limit=100")["entries"]}
         count = len(load.places)
         hold_for(
             "standing still",
@@ -102,7 +100,9 @@ def test_without_a_quorum_nothing_is_final_and_nothing_is_lost(network: NetworkP
             assert answer["status"] == "pending", answer
         network.restart(2)
         resumed = load.wait_more(1, RESUME_SECONDS_MAX)
-        print(f"\ntwo of four down for {WITHOUT_QUORUM_SECONDS:.0f} s: final {resumed:.1f} s after one was back")
+        print(
+            f"\ntwo of four down for {WITHOUT_QUORUM_SECONDS:.0f} s: final {resumed:.1f} s after one was back"
+        )
         wait_for("the waiting ones", lambda: waiting <= load.places.keys())
         network.restart(3)
         load.drain()
@@ -116,6 +116,7 @@ def test_all_killed_at_once_go_on_from_the_last_final_block(network: NetworkProc
         for number in range(3):
             count = rng.randrange(1, 150)
             load.wait_more(count)
+            time.sleep(rng.random() / 5)  # the moment is drawn, so that every phase of a view is hit in time
             network.kill_all()
             height = load.seen_height
             start = time.monotonic()
@@ -123,7 +124,9 @@ def test_all_killed_at_once_go_on_from_the_last_final_block(network: NetworkProc
             up = time.monotonic() - start
             assert min(network.get_height(index) for index in range(4)) >= 0
             resumed = load.wait_more(1, RESUME_SECONDS_MAX)
-            print(f"\nkill {number} after {count} more, height {height}: up in {up:.1f} s, final {resumed:.1f} s later")
+            print(
+                f"\nkill {number} after {count} more, height {height}: up in {up:.1f} s, final {resumed:.1f} s later"
+            )
             wait_for("the old height", lambda height=height: network.get_height(0) >= height)
             load.check_places()
         load.drain()

@@ -283,3 +283,14 @@ def test_the_edges_of_the_ratio_rise_and_stop_at_277_means():
     assert (np.diff(f.RATIO_EDGES) > 0).all()
     assert len(f.RATIO_EDGES) == 255
     assert f.RATIO_EDGES[-1] // 64 == 277
+
+
+def test_a_row_is_described_by_name_and_an_empty_one_says_never() -> None:
+    assert f.describe_row(bytes(f.ROW_BYTES)) == {
+        "mean_amount": 0,
+        "sent_day": -1,
+        "evidence_sixteenths": 0,
+        "received_day": -1,
+        "received_unreported": 0,
+        "reports_unexplained": 0,
+    }
