@@ -46,6 +46,7 @@ class Target:
     keys: tuple[crypto.PrivateKey, ...]
     parameters: Parameters | None
     reporters: frozenset[bytes] | None
+    issuers: frozenset[bytes]  # accounts whose payments are not judged; empty when that is not known
 
 
 def run_replay(args: argparse.Namespace) -> int:
@@ -74,7 +75,9 @@ async def play(
     """Replay, then do what comes `after` while the nodes are still connected. At the first SIGINT or SIGTERM stop in order; at once while nothing was submitted, or at a second."""
     loop = asyncio.get_running_loop()
     async with HttpNetwork(target.urls, target.parameters) as network:
-        replay = Replay(network, trace, target.keys, options, SystemClock(), watch, target.reporters)
+        replay = Replay(
+            network, trace, target.keys, options, SystemClock(), watch, target.reporters, target.issuers
+        )
         task = asyncio.create_task(replay.run())
 
         def stop() -> None:
@@ -86,7 +89,7 @@ async def play(
             loop.add_signal_handler(number, stop)
         try:
             report = await task
-            if after is not None and not report["interrupted"]:
+            if after is not None:
                 await after(network, replay)
             return report
         except asyncio.CancelledError:
@@ -127,7 +130,7 @@ def find_target(home: str | None, urls: Sequence[str], key: str | None) -> Targe
         return read_localnet(Path(home))
     if key is None:
         raise Rejected("is missing", field="--key", mend="name the key file of an account that can fund")
-    return Target(tuple(map(check_url, urls)), (config.read_key(Path(key)),), None, None)
+    return Target(tuple(map(check_url, urls)), (config.read_key(Path(key)),), None, None, frozenset())
 
 
 def read_localnet(folder: Path) -> Target:
@@ -147,7 +150,7 @@ def read_localnet(folder: Path) -> Target:
         ) from None
     genesis: Genesis = config.read_genesis(homes[0])
     keys = tuple(map(crypto.PrivateKey.from_bytes, secrets))
-    return Target(urls, keys, genesis.parameters, frozenset(genesis.reporters))
+    return Target(urls, keys, genesis.parameters, frozenset(genesis.reporters), frozenset(genesis.issuers))
 
 
 def check_report_path(path: str | None) -> None:

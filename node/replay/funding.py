@@ -1,8 +1,9 @@
 """Before anything is measured: every sender gets what its rows need, from accounts that hold enough.
 
-Funding is judged like any payment, so it is made to look like what it is, a regular payout: a funder pays
-everybody alike, one every quarter of an hour of the chain's own clock (a workload's clock costs
-nothing to move), and what is refused all the same is paid in two halves.
+Issuers fund where the chain has some: nobody judges what they send. Elsewhere funding is judged like any
+payment, so it is made to look like what it is, a regular payout: a funder pays everybody alike, one every
+quarter of an hour of the chain's own clock (a workload's clock costs nothing to move), and what is
+refused all the same is paid in two halves.
 Invariant: nothing is sent unless the funders hold it all; each funder's nonces are contiguous but for
 refusals. Leaves out: giving anything back; a wall clock, where a payout pace would cost real time.
 """
@@ -116,10 +117,13 @@ def _assign(amounts: Mapping[int, int], fee: int, funders: Sequence[Funder]) -> 
 class Funding:
     """Sends a plan and waits until all of it is final."""
 
-    def __init__(self, schedule: Schedule, delivery: Delivery, funders: Sequence[Funder]) -> None:
+    def __init__(
+        self, schedule: Schedule, delivery: Delivery, funders: Sequence[Funder], *, pace_ms: int
+    ) -> None:
         self._schedule = schedule
         self._delivery = delivery
         self._funders = funders
+        self._pace_ms = pace_ms  # between one funder's payments, on a workload's clock
         self._open = 0
         self._problem = ""
         self.count = 0
@@ -132,7 +136,7 @@ class Funding:
             for funder, line in enumerate(plan):
                 while line and self._funders[funder].signer.has_room:
                     time_ms = times[funder] if is_workload else now_ms()
-                    times[funder] += PACE_MS
+                    times[funder] += self._pace_ms
                     self._send(funder, line, line.popleft(), time_ms)
             await self._delivery.wait_change()
         if self._problem:

@@ -23,7 +23,7 @@ from node.replay.delivery import Delivery, Failed, Fate, Parcel, Place, Refused
 from node.replay.feeder import Feeder
 from node.replay.follower import Follower
 from node.replay.fraud_reports import FraudReports
-from node.replay.funding import Funder, Funding, Plan, plan_funding, read_holdings
+from node.replay.funding import PACE_MS, Funder, Funding, Plan, plan_funding, read_holdings
 from node.replay.gaps import Gaps
 from node.replay.network import FinalBlock, NetworkClient, NodeAway, NodeStatus
 from node.replay.outcomes import FAILED, FINAL, REFUSED, Outcomes
@@ -51,8 +51,12 @@ class Replay:
         clock: Clock,
         watch: Watch | None = None,
         reporters: frozenset[bytes] | None = None,
+        issuers: frozenset[bytes] = frozenset(),
     ) -> None:
-        """`reporters`: addresses that may report, as far as known (None: all of the funders are tried)."""
+        """`reporters`: addresses that may report, as far as known (None: all of the keys are tried).
+
+        issuers: addresses whose payments are not judged; they fund, if they are among the keys.
+        """
         self._network = network
         self._trace = trace
         self._keys = funder_keys
@@ -60,6 +64,7 @@ class Replay:
         self._clock = clock
         self._watch = watch
         self._reporters = reporters
+        self._issuers = issuers
         self._delivery = Delivery(network, clock)
         self._follower = Follower(network, clock, self._take_block)
         self._reports: FraudReports | None = None
@@ -92,20 +97,22 @@ class Replay:
             sender: Signer(schedule.keys[sender], chain_id, holding.nonce)
             for sender, holding in zip(schedule.needs, holdings, strict=False)
         }
-        funders = [
+        accounts = [
             Funder(Signer(key, chain_id, holding.nonce), holding.balance)
             for key, holding in zip(self._keys, holdings[len(senders) :], strict=True)
         ]
+        issuers = [account for account in accounts if account.signer.key.address in self._issuers]
+        funders = issuers or accounts
         plan = plan_funding(schedule, holdings[: len(senders)], funders)
         await self._follower.start()
         self._delivery.start()
-        self._funding = Funding(schedule, self._delivery, funders)
+        self._funding = Funding(schedule, self._delivery, funders, pace_ms=0 if issuers else PACE_MS)
         await self._fund(self._funding, plan, status)
         schedule = set_times(schedule, self._follower.clock_ms)
         reporters = [
-            funder.signer
-            for funder in funders
-            if self._reporters is None or funder.signer.key.address in self._reporters
+            account.signer
+            for account in accounts
+            if self._reporters is None or account.signer.key.address in self._reporters
         ]
         reports = FraudReports(
             schedule,

@@ -92,6 +92,8 @@ def read_header(payload: bytes) -> Header:
 
     The canonical form begins with the head of an array of five and of a byte string of 1 or 2 length bytes.
     """
+    if len(payload) < 4:
+        raise Rejected("is not an encoded block", field="block", code="encoding")
     if payload[:2] == b"\x95\xc4":
         start, length = 3, payload[2]
     elif payload[:2] == b"\x95\xc5":

@@ -11,16 +11,17 @@ from tests.integration.network_process import ASSAY, get_json, wait_for
 
 
 class RunningNode:
-    """`with RunningNode(home) as node:`; ended whatever happens. Its log goes to node.log."""
+    """`with RunningNode(home) as node:`; ended whatever happens. Its log goes to node.log, or `log`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, log: Path | None = None) -> None:
         self.home = home
+        self._log = log or home / "node.log"
         settings = json.loads((home / "node.json").read_text())
         self.api = f"http://127.0.0.1:{settings['api_port']}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RunningNode:
-        with open(self.home / "node.log", "ab") as log:
+        with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 [*ASSAY, "node", "--home", str(self.home)],
                 stdout=subprocess.DEVNULL,
@@ -48,7 +49,7 @@ class RunningNode:
         return -1 if status is None else int(status["finalized"]["height"])
 
     def read_log(self) -> str:
-        return (self.home / "node.log").read_text()
+        return self._log.read_text()
 
     def wait_end(self) -> int:
         """The exit code of a node that ends by itself."""

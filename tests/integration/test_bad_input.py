@@ -396,8 +396,8 @@ def test_a_wall_clock_chain_bounds_timestamps_by_its_clock(tmp_path: Path) -> No
         hour = 3_600_000
         for timestamp_ms, expires_ms, code, word in (
             (now + hour, now + 2 * hour, "timestamp", "timestamp_ms"),
-            (now - hour + 60_000, now - 1, "expired", "expires_ms"),
-            (now - 2 * hour, now - hour + 60_000, "expired", "expires_ms"),
+            (now - hour // 2, now - 1, "expired", "expires_ms"),
+            (now - 2 * hour, now - hour - 60_000, "expired", "expires_ms"),
             (now, now + 2 * hour, "expires", "expires_ms"),
             (1, hour, "expired", "expires_ms"),
         ):

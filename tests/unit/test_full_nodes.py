@@ -205,7 +205,7 @@ async def test_a_node_runs_on_a_disk_that_is_given_to_it(tmp_path: Path, seed: i
     )
     assert await node.start() == ""
     async with asyncio.timeout(10):
-        while node.chain.finalized.height < 3:
+        while node.chain.finalized.height < 3:  # noqa: ASYNC110 - the node tells nobody but its API
             await asyncio.sleep(0.005)
     await node.close()
     assert node.fault is None

@@ -61,6 +61,12 @@ def play(
     return report
 
 
+async def wait_rows(replay: Replay, rows: int) -> None:
+    """Until so many were submitted."""
+    while replay.outcomes.submitted < rows:  # noqa: ASYNC110 - time is skipped here, not waited for
+        await asyncio.sleep(0.01)
+
+
 def get_rows(network: FakeNetwork) -> list[int]:
     """The row numbers that became final; a row's amount is its number."""
     return sorted(tx.amount for tx in network.transfers)
@@ -112,8 +118,7 @@ def test_a_node_that_is_killed_and_started_again_costs_nothing_but_time() -> Non
     network = FakeNetwork()
 
     async def kill(network: FakeNetwork, replay: Replay) -> None:
-        while replay.outcomes.submitted < 200:
-            await asyncio.sleep(0.01)
+        await wait_rows(replay, 200)
         network.down.add(2)
         network.down.add(0)  # the one that is followed
         await asyncio.sleep(5)
@@ -130,8 +135,7 @@ def test_all_nodes_away_for_a_minute_lose_nothing() -> None:
     network = FakeNetwork()
 
     async def kill(network: FakeNetwork, replay: Replay) -> None:
-        while replay.outcomes.submitted < 200:
-            await asyncio.sleep(0.01)
+        await wait_rows(replay, 200)
         network.down |= {0, 1, 2, 3}
         network.is_producing = False
         network.mempool.clear()  # mempools do not survive kill -9
@@ -148,8 +152,7 @@ def test_a_standstill_beyond_patience_is_a_fault() -> None:
     network = FakeNetwork()
 
     async def halt(network: FakeNetwork, replay: Replay) -> None:
-        while replay.outcomes.submitted < 100:
-            await asyncio.sleep(0.01)
+        await wait_rows(replay, 100)
         network.is_producing = False
 
     options = ReplayOptions(rate_max=400, patience_ms=30_000)
@@ -342,8 +345,7 @@ def test_an_interrupted_replay_reports_what_was_done() -> None:
     network = FakeNetwork()
 
     async def interrupt(network: FakeNetwork, replay: Replay) -> None:
-        while replay.outcomes.submitted < 200:
-            await asyncio.sleep(0.01)
+        await wait_rows(replay, 200)
         replay.stop.set()
 
     report = play(network, make_trace(2_000), options=ReplayOptions(rate_max=400), meanwhile=interrupt)

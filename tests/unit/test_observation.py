@@ -1,0 +1,77 @@
+"""When a validator that lost its journal may sign again: only after a quorum of others is seen, live."""
+
+from __future__ import annotations
+
+import pytest
+
+from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject, Validator, ValidatorSet
+from node.observation import Observation
+from tests.chain_factory import make_keys
+
+OWN = 0
+VALIDATORS = ValidatorSet(tuple(Validator(key.public_key, 100) for key in make_keys("validator", 4)))
+
+
+def certify(view: int, *signers: int, kind: int = FINALIZE) -> Certificate:
+    return Certificate(Subject(0, kind, view, bytes(32)), tuple((signer, bytes(64)) for signer in signers))
+
+
+@pytest.fixture
+def observation() -> Observation:
+    return Observation(VALIDATORS, OWN)
+
+
+def test_a_quorum_of_others_in_a_view_nobody_had_reached_allows_signing_above_it(
+    observation: Observation,
+) -> None:
+    observation.note(certify(10, 1, 2, 3), 12)
+    assert observation.above_view is None
+    observation.note(certify(13, 1, 2, 3), 14)
+    assert observation.above_view == 14
+
+
+def test_the_first_finalization_says_nothing_for_it_may_have_waited_for_us(observation: Observation) -> None:
+    observation.note(certify(10, 1, 2, 3), 10)
+    observation.note(certify(10, 1, 2, 3), 10)
+    assert observation.above_view is None
+
+
+def test_a_late_finalization_of_a_view_that_was_reached_before_says_nothing(observation: Observation) -> None:
+    """Whoever lost the journal may have voted in view 12, while 11 became final only now."""
+    observation.note(certify(10, 1, 2, 3), 12)
+    observation.note(certify(11, 1, 2, 3), 12)
+    observation.note(certify(12, 1, 2, 3), 12)
+    assert observation.above_view is None
+
+
+def test_old_finalizations_that_a_stranger_replays_say_nothing(observation: Observation) -> None:
+    observation.note(certify(10, 1, 2, 3), 10)
+    for view in range(1, 10):
+        observation.note(certify(view, 1, 2, 3), 10)
+    assert observation.above_view is None
+
+
+def test_less_than_a_quorum_of_others_is_not_enough(observation: Observation) -> None:
+    observation.note(certify(10, 1, 2, 3), 10)
+    observation.note(certify(11, 1, 2), 11)
+    assert observation.above_view is None
+    observation.note(certify(12, 1, 3), 12)  # together they are three
+    assert observation.above_view == 13
+
+
+def test_an_own_signature_means_that_it_is_from_before_and_watching_begins_anew(
+    observation: Observation,
+) -> None:
+    observation.note(certify(10, 1, 2, 3), 10)
+    observation.note(certify(11, 1, 2), 11)
+    observation.note(certify(20, OWN, 1, 3), 20)
+    observation.note(certify(15, 1, 2, 3), 20)
+    assert observation.above_view is None
+    observation.note(certify(21, 1, 2, 3), 21)
+    assert observation.above_view == 22
+
+
+def test_other_certificates_say_nothing(observation: Observation) -> None:
+    observation.note(certify(10, 1, 2, 3), 10)
+    observation.note(certify(11, 1, 2, 3, kind=NOTARIZE), 11)
+    assert observation.above_view is None
