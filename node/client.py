@@ -305,6 +305,7 @@ def _read_receipt(item: Json) -> Receipt:
         item["code"] or "",
         item["reason"] or "",
         item["score"],
+        item["retry_ms"] or 0,
     )
 
 

@@ -52,7 +52,8 @@ VERSION: Final = version("assay-node")
 class Desk:
     def __init__(self, node: FullNode) -> None:
         self._node = node
-        self._history = merkle.HashTree(())  # hashes of final blocks, grown when first asked for
+        # Hashes of final blocks, read little by little after a start.
+        self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
         self._explaining = asyncio.Lock()
 
     # --- the node -----------------------------------------------------------------------------------
@@ -300,12 +301,21 @@ class Desk:
 
     def _get_history_tree(self, size: int) -> merkle.HashTree:
         """The tree over the hashes of final blocks 0 .. size - 1, which block `size` commits to."""
-        store = self._node.store
-        for height in range(len(self._history), size):
-            header = store.get_header(height)
+        self.grow_history(size)
+        return self._history
+
+    def on_final(self, header: Header) -> None:
+        """A block became final: its hash belongs to the history of those to come."""
+        if len(self._history) == header.height:
+            self._history.append(merkle.hash_leaf(header.hash))
+
+    def grow_history(self, count_max: int) -> None:
+        """Read so many more blocks of the past. Called now and then, so that no question waits for all."""
+        first = len(self._history)
+        for height in range(first, min(first + count_max, self._node.chain.finalized.height)):
+            header = self._node.store.get_header(height)
             assert header is not None  # final blocks are stored
             self._history.append(merkle.hash_leaf(header.hash))
-        return self._history
 
     def prove_account(self, address: bytes) -> AccountProof | None:
         view = self._node.chain.final_view
@@ -366,9 +376,13 @@ def _answer(receipt: receipts.Receipt) -> door.Receipt:
         case Outcome.ACCEPTED | Outcome.KNOWN:
             return door.Receipt(receipt.id, "accepted", score=receipt.score)
         case Outcome.REFUSED:
-            return door.Receipt(receipt.id, "refused", receipt.code, receipt.reason, receipt.score)
+            return _tell(receipt, "refused")
         case Outcome.REJECTED:
-            return door.Receipt(receipt.id, "rejected", receipt.code, receipt.reason, receipt.score)
+            return _tell(receipt, "rejected")
+
+
+def _tell(receipt: receipts.Receipt, outcome: door.ReceiptOutcome) -> door.Receipt:
+    return door.Receipt(receipt.id, outcome, receipt.code, receipt.reason, receipt.score, receipt.retry_ms)
 
 
 def _record_final(block: Block, index: int) -> TransactionRecord:

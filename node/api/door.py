@@ -64,6 +64,7 @@ class Receipt:
 
     accepted: in the mempool, or already known. refused: judged and refused. rejected: not valid here and
     now. code is a stable word for machines, reason one line for people (both empty when accepted).
+    retry_ms > 0: the same bytes may fare better after that time (the pool is full, a nonce too far ahead).
     """
 
     id: bytes | None  # None when the bytes are no transaction
@@ -71,6 +72,7 @@ class Receipt:
     code: str = ""
     reason: str = ""
     score: int | None = None
+    retry_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

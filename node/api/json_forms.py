@@ -126,6 +126,7 @@ def form_receipt(receipt: door.Receipt) -> Json:
         "code": receipt.code or None,
         "reason": receipt.reason or None,
         "score": receipt.score,
+        "retry_ms": receipt.retry_ms or None,
     }
 
 

@@ -97,6 +97,7 @@ def build_schemas(limits: Limits) -> Json:
                 "code": _or_null(_TEXT),
                 "reason": _or_null(_TEXT),
                 "score": _or_null(_SCORE),
+                "retry_ms": _or_null(_INT),
             }
         ),
         "Receipts": {"oneOf": [refer("Receipt"), _array(refer("Receipt"))]},

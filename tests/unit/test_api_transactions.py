@@ -63,6 +63,7 @@ async def test_one_transaction_gets_one_receipt(session: aiohttp.ClientSession, 
         "code": None,
         "reason": None,
         "score": 12,
+        "retry_ms": None,
     }
     assert door.submitted == [tx.raw]
 
