@@ -87,6 +87,7 @@ EPOCH: Final = 0  # one for now: the validator set changes with a later protocol
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
 BLOCKS_TIMED_MAX: Final = 64  # valid and not yet final; abandoned ones leave by age
 RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
+HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
 SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
 
 
@@ -310,6 +311,7 @@ class FullNode:
             self.mempool.on_clock(self.clock.now_ms())
             self._send_status()
             self.catching_up.check()
+            self.desk.grow_history(HISTORY_READ_MAX)
             self._update_metrics()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -419,6 +421,7 @@ class FullNode:
                     "flagged": flagged,
                 },
             )
+            self.desk.on_final(header)
             self._tell_transactions(block)
             self._measure_finality(block)
         self._send_status()

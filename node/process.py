@@ -162,7 +162,9 @@ async def _serve(
         await node.close()
     if node.failed.is_set():
         error = node.fault
-        log.critical("stopped by a fault", exc_info=error)
+        is_disk = isinstance(error, AssayError) and error.code == "disk"
+        # Where in the code a full disk was met helps nobody; of anything else that is what counts.
+        log.critical("stopped by a fault: %s", error, exc_info=None if is_disk else error)
         if isinstance(error, AssayError):
             raise error
         raise Fault(f"an error of our own: {error!r}", field="node", mend="see the log; report it")

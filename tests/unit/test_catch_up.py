@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from consensus import vote
-from consensus.bft.contract import Judgement, Received
-from consensus.block import encode_block
+from consensus.bft.contract import BlockRef, FetchBlock, Halt, Judge, Judgement, Received
+from consensus.bft.simplex import EngineConfig, SimplexEngine
+from consensus.block import decode_header, encode_block
 from consensus.vote import NOTARIZE
 from node import catch_up
 from node.catch_up import GAP_BLOCKS, LIE_POINTS
@@ -196,6 +197,36 @@ async def test_what_a_quorum_made_final_and_we_refuse_stops_us_and_not_the_peer(
     assert rooms.transport.penalties == []
     rooms.catch_up.check()
     assert asked(rooms) == []
+
+
+async def test_an_engine_halts_when_the_chain_it_follows_is_one_that_we_refuse(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    (block,) = factory.grow(1)
+    bad = forge(block, state_root=b"\1" * 32)
+    certificate = factory.certify(bad.header, vote.FINALIZE)
+    genesis = factory.rules.create_genesis_state().header
+    ref = BlockRef(genesis.hash, 0, 0, 0, 0, genesis.parent_hash, 0)
+    validators = factory.rules.validators
+    key = factory.validator_keys[0]
+    own = validators.get_index(key.public_key)
+    engine = SimplexEngine(EngineConfig(factory.rules.chain_id, 0, validators, own, ref), key.sign)
+    engine.start(())
+    claim(rooms, "ann", 9)
+    answer(rooms, "ann", FinalBlocks(1, (encode_block(bad),), vote.encode_certificate(certificate), ()))
+    await rooms.settle(lambda: rooms.count(Received))
+    halts: list[Halt] = []
+    while rooms.posted:
+        for effect in engine.step(rooms.posted.pop(0)):
+            match effect:
+                case FetchBlock():
+                    rooms.judge.fetch(effect.block_hash, view=effect.view)
+                case Judge():
+                    rooms.judge.judge(effect.block.hash, decode_header(effect.payload))
+                case Halt():
+                    halts.append(effect)
+    assert [halt.block_hash for halt in halts] == [bad.hash]
+    assert engine.is_halted
 
 
 async def test_a_silent_peer_is_passed_over_and_its_late_answer_ignored(

@@ -67,7 +67,7 @@ def test_every_command_has_help_and_a_first_line(name: str, capsys: pytest.Captu
         ("localnet", "--home", "x", "--nodes", "65"),
         ("localnet", "--home", "x", "--block-interval", "soon"),
         ("localnet", "--home", "x", "--stakes", "1,a"),
-        ("localnet", "--home", "x", "--stakes", "1,2"),
+        ("localnet", "--home", "x", "--nodes", "3", "--stakes", "1,2"),
         ("localnet", "--home", "x", "--modules", "nonesuch"),
         ("init", "--nonesuch"),
         ("audit", "--home", "/nonexistent/home"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,12 +162,64 @@ async def test_a_fault_of_the_disk_stops_the_node_without_another_word(four: Ful
     await four.wait_final(four.get(0).chain.finalized.height + 2, 0, 1, 2)
 
 
-async def test_a_node_closes_also_when_it_never_started(four: FullNodes) -> None:
-    four.links.add(b"nobody")
-    await four.start(0)
-    await four.stop(0)
-    await four.start(0)  # the lock was released
-    assert four.get(0).chain.finalized.height == 0
+def make_single(folder: Path, rng: random.Random, **arguments: Any) -> FullNode:
+    """A chain of one validator; without sockets unless told otherwise."""
+    if not folder.exists():
+        plan = NetworkPlan(nodes=1, base_port=20_000, block_interval_ms=20, module_names=())
+        create_network(folder, plan, rng.randbytes)
+    home = folder / "node0"
+    links = MemoryNetwork()
+    return FullNode(
+        home,
+        replace(config.read_config(home), p2p_port=0, api_port=0, worker=False),
+        random_bytes=rng.randbytes,
+        rng=rng,
+        **{"make_network": lambda identity, handler: links.add(identity.key.public_key), **arguments},
+    )
+
+
+async def test_a_node_that_never_started_closes_and_frees_its_home(tmp_path: Path, seed: int) -> None:
+    for _ in range(2):
+        node = make_single(tmp_path / "net", random.Random(seed))
+        await node.close()
+        assert node.fault is None
+
+
+async def test_a_node_that_cannot_be_built_frees_its_home(tmp_path: Path, seed: int) -> None:
+    def fail(identity: object, handler: object) -> Any:
+        raise Rejected("no network", field="network")
+
+    with pytest.raises(Rejected, match="no network"):
+        make_single(tmp_path / "net", random.Random(seed), make_network=fail)
+    await make_single(tmp_path / "net", random.Random(seed)).close()
+
+
+async def test_a_node_whose_port_is_taken_says_so_and_closes(tmp_path: Path, seed: int) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        node = make_single(tmp_path / "net", random.Random(seed))
+        taken = holder.getsockname()[1]
+        assert node.api is not None
+        node.api._settings = replace(node.api._settings, port=taken)
+        with pytest.raises(Rejected, match=str(taken)):
+            await node.start()
+        await node.close()
+    assert node.fault is None
+    assert node.chain.finalized.height == 0
+
+
+async def test_what_fails_to_close_does_not_keep_the_rest_open(tmp_path: Path, seed: int) -> None:
+    node = make_single(tmp_path / "net", random.Random(seed), serves_api=False)
+    await node.start()
+
+    def fail() -> None:
+        raise Fault("cannot be closed", field="journal")
+
+    node.journal.close = fail  # type: ignore[method-assign]
+    with pytest.raises(Fault, match="cannot be closed"):
+        await node.close()
+    await make_single(tmp_path / "net", random.Random(seed)).close()  # the home is free
 
 
 async def test_the_same_bytes_twice_in_a_batch_are_still_spread(four: FullNodes) -> None:
@@ -190,24 +245,12 @@ async def test_a_node_that_lost_its_journal_watches_first_and_then_signs_again(f
 
 
 async def test_a_node_runs_on_a_disk_that_is_given_to_it(tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    plan = NetworkPlan(nodes=1, base_port=20_000, block_interval_ms=20, module_names=())
-    home = create_network(tmp_path / "net", plan, rng.randbytes).homes[0]
-    disk = MemoryDisk()
-    node = FullNode(
-        home,
-        config.read_config(home),
-        random_bytes=rng.randbytes,
-        rng=rng,
-        disk=disk,
-        make_network=lambda identity, handler: MemoryNetwork().add(identity.key.public_key),
-        serves_api=False,
-    )
+    node = make_single(tmp_path / "net", random.Random(seed), disk=MemoryDisk(), serves_api=False)
     assert await node.start() == ""
     async with asyncio.timeout(10):
         while node.chain.finalized.height < 3:  # noqa: ASYNC110 - the node tells nobody but its API
             await asyncio.sleep(0.005)
     await node.close()
     assert node.fault is None
-    assert not (home / "blocks.log").exists()
-    assert not (home / "journal").exists()
+    assert not (tmp_path / "net" / "node0" / "blocks.log").exists()
+    assert not (tmp_path / "net" / "node0" / "journal").exists()

@@ -126,6 +126,7 @@ def test_a_founder_is_its_own_validator_and_others_join_by_its_genesis(tmp_path:
             chain_id="own-chain" if genesis_path is None else None,
             clock=CLOCK_WALL,
             refuses=True,
+            model=None,
             timestamp_ms=1_700_000_000_000,
             random_bytes=random.Random(name).randbytes,
         )
@@ -140,10 +141,19 @@ def test_a_founder_is_its_own_validator_and_others_join_by_its_genesis(tmp_path:
     assert joined.validators.get_index(joiner.public_key) is None
 
 
-def test_pacing_of_an_existing_network_can_be_changed(tmp_path: Path) -> None:
+def test_ports_and_pacing_of_an_existing_network_can_be_changed(tmp_path: Path) -> None:
     network = create(tmp_path / "net")
-    home.set_block_interval(network.homes, 77)
-    assert {config.read_config(path).block_interval_ms for path in network.homes} == {77}
+    home.set_local_settings(network.homes, 30_000, None)
+    home.set_local_settings(network.homes, None, 77)
+    settings = [config.read_config(path) for path in network.homes]
+    assert {entry.block_interval_ms for entry in settings} == {77}
+    assert [(entry.p2p_port, entry.api_port) for entry in settings] == [
+        (30_000 + 10 * place, 30_001 + 10 * place) for place in range(3)
+    ]
+    urls = {entry.name: f"ws://127.0.0.1:{entry.p2p_port}" for entry in settings}
+    assert all(peer.url == urls[peer.name] for entry in settings for peer in entry.peers)
+    with pytest.raises(Rejected, match="--base-port"):
+        home.set_local_settings(network.homes, 65_530, None)
 
 
 def test_a_network_of_which_a_node_runs_is_not_stopped(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from consensus.block import Block, encode_block
 from consensus.errors import Fault, Rejected
 from consensus.genesis import Genesis, Parameters
 from consensus.transaction import sign_transaction
+from consensus.vote import FINALIZE
 from node import judge as judging
 from node.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
 from node.frames import BlockBody, GetBlock, GetBodyTransactions
@@ -275,26 +276,33 @@ async def test_a_block_on_an_abandoned_branch_is_dropped_without_a_word(
     assert rooms.transport.take(GetBlock) == []
 
 
-async def test_a_block_ahead_of_our_clock_is_judged_when_its_time_comes(
+async def test_a_block_that_waits_for_its_time_outlives_the_branch_it_was_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A view of an abandoned branch is unusable (a Fault): it must be asked for anew after every wait."""
     monkeypatch.setattr(judging, "NOT_YET_SECONDS", 0.01)
-    model = ChainFactory().rules.genesis
-    factory = ChainFactory(genesis=_use_wall_clock(model))
+    factory = ChainFactory(genesis=_use_wall_clock(ChainFactory().rules.genesis))
     rooms = Rooms(tmp_path / "home", factory, "ann")
+    other, block = factory.build(skipped_views=1), factory.build()
+    await rooms.judge_all(other, block)
+    view = rooms.chain.get_view(other.hash)
+    assert view is not None
+    child = factory.rules.build_block(
+        view,
+        (),
+        epoch=0,
+        view_number=9,
+        proposer_key=factory.validator_keys[0].public_key,
+        now_ms=other.header.timestamp_ms + 10,
+        certificate=factory.certify(other.header),
+    ).block
     rooms.clock.set_wall(0)
-    block, other = factory.build(), factory.build(skipped_views=1)
-    for waiting in (block, other):
-        rooms.judge.judge(waiting.hash, waiting.header)
-        deliver(rooms, waiting)
-    await rooms.pause(0.05)
-    assert rooms.judgements() == {}
-    # Meanwhile another block becomes final: the view that `other` waits with is not used again.
-    rooms.chain.add(block, rooms.rules.check_block(rooms.chain.final_view, block, None))
-    rooms.finality.commit((block,), factory.certify(block.header, 2))
-    rooms.clock.set_wall(block.header.timestamp_ms)
+    rooms.judge.judge(child.hash, child.header)
+    deliver(rooms, child)
+    await rooms.pause()
+    rooms.finality.finalize(factory.certify(block.header, FINALIZE))
     await rooms.settle(lambda: not rooms.judge._work)
-    assert rooms.judgements() == {block.hash: VALID}
+    assert child.hash not in rooms.judgements()
     await rooms.close()
 
 
