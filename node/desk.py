@@ -95,7 +95,7 @@ class Desk:
     # --- transactions -------------------------------------------------------------------------------
 
     async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
-        return [_answer(receipt) for receipt in await self._node.submit(raws)]
+        return [_answer(receipt) for receipt in await self._node.entrance.submit(raws)]
 
     async def score(self, transaction: Transaction) -> VerdictRecord:
         node = self._node

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -30,8 +30,6 @@ from consensus.block import Block, Header, decode_header
 from consensus.errors import Rejected
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
-from consensus.ledger.scoring import OUTCOME_NAMES
-from consensus.transaction import Transaction
 from consensus.vote import Certificate
 from node import config, modules
 from node.api.event_ring import EventRing
@@ -42,6 +40,7 @@ from node.clock import Clock, SystemClock
 from node.desk import Desk
 from node.dialer import KnownPeer
 from node.disk import Disk
+from node.entrance import Entrance
 from node.finality import Finality
 from node.frames import (
     Announce,
@@ -62,9 +61,8 @@ from node.frames import (
     Transactions,
     Welcome,
 )
-from node.gossip import Gossip
 from node.handshake import Identity
-from node.intake import Intake
+from node.herald import Herald
 from node.journal import Journal
 from node.judge import Judge
 from node.mempool import Mempool
@@ -72,7 +70,6 @@ from node.metrics import NodeMetrics
 from node.observation import Observation
 from node.peers import PeerNetwork
 from node.proposer import Proposer
-from node.receipts import Outcome, Receipt
 from node.refusals import Refusals
 from node.runtime import Runtime
 from node.serving import Serving
@@ -85,10 +82,8 @@ log = logging.getLogger("assay.node")
 
 EPOCH: Final = 0  # one for now: the validator set changes with a later protocol version
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
-BLOCKS_TIMED_MAX: Final = 64  # valid and not yet final; abandoned ones leave by age
 RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
 HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
-SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
 
 
 class FullNode:
@@ -114,8 +109,6 @@ class FullNode:
         self.clock = clock or SystemClock()
         self._rng = rng
         self._tasks: set[asyncio.Task[None]] = set()
-        self._seen_ms: dict[bytes, int] = {}  # when a block became valid here, until it is final
-        self._expired_told = 0
         self._is_open = False
         genesis = config.read_genesis(home)
         self.rules = Rules(genesis, modules.load_modules(genesis, home))
@@ -155,16 +148,20 @@ class FullNode:
 
     def _build_rooms(self, validator_key: crypto.PrivateKey | None, *, serves_api: bool) -> None:
         rules, chain, store, network = self.rules, self.chain, self.store, self.network
-        self.gossip = Gossip(
+        self.herald = Herald(self.events, self.metrics, self.clock)
+        self.entrance = Entrance(
+            rules,
+            chain,
+            self.mempool,
+            self.verifier,
+            self.refusals,
+            self.herald,
+            self.clock,
             network,
             asyncio.get_running_loop(),
-            has=self.mempool.is_known,
-            get_raws=lambda ids: [raw for raw in self.mempool.get_raws(ids) if raw is not None],
-            deliver=self._deliver,
+            self._on_work,
         )
-        self.intake = Intake(
-            self._take_from_peer, lambda raws: self.gossip.forget(crypto.hash_bytes(raw) for raw in raws)
-        )
+        self.gossip = self.entrance.gossip
         self.judge_room = Judge(
             rules,
             chain,
@@ -247,7 +244,7 @@ class FullNode:
         self._unfinal = ()
         self.runtime.start(self._list_records())
         self._spawn(self._tick())
-        self._spawn(self.intake.run())
+        self._spawn(self.entrance.intake.run())
         log.info(
             "started",
             extra={
@@ -335,114 +332,28 @@ class FullNode:
     def _post(self, event: contract.Event) -> None:
         self.runtime.post(event)
 
-    # --- transactions in ------------------------------------------------------------------------------
+    # --- what the rooms tell ---------------------------------------------------------------------------------------
 
-    async def submit(self, raws: Sequence[bytes]) -> list[Receipt]:
-        """Take in a client's transactions and spread what was accepted. One receipt each, in order."""
-        receipts: list[Receipt] = []
-        for start in range(0, len(raws), SUBMIT_BATCH_MAX):
-            part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
-            self.gossip.push(accepted)
-            receipts += part
-        return receipts
-
-    async def _deliver(self, raws: list[bytes], node_key: bytes) -> None:
-        self.intake.put(raws, node_key)
-
-    async def _take_from_peer(self, raws: list[bytes], node_key: bytes) -> None:
-        receipts, accepted = await self._take_in(raws)
-        self.gossip.announce([tx.id for tx in accepted])
-        bad = [receipt for receipt in receipts if receipt.code in ("signature", "encoding", "size", "type")]
-        if bad:
-            # An honest node checks form and signature before it passes anything on.
-            self.network.penalise(node_key, 10 * len(bad), f"sent a transaction that {bad[0].reason}")
-
-    async def _take_in(self, raws: Sequence[bytes]) -> tuple[list[Receipt], list[Transaction]]:
-        view = self.chain.final_view
-        batch = self.mempool.prepare(raws, view, self.clock.now_ms())
-        signed = await self.verifier.verify_new(batch.candidates)
-        view = self.chain.final_view  # blocks may have become final meanwhile
-        receipts = self.mempool.admit(batch, signed, view, self.clock.now_ms())
-        by_id: dict[bytes | None, Receipt] = {}
-        for receipt in receipts:
-            by_id.setdefault(receipt.id, receipt)  # the first: a second copy of the same bytes is "known"
-        accepted = []
-        for tx in batch.candidates:
-            receipt = by_id[tx.id]
-            if receipt.outcome is Outcome.ACCEPTED:
-                accepted.append(tx)
-            elif receipt.code == "refused":
-                self._note_refusal(tx, receipt.score or 0)
-        self.metrics.count_transactions("accepted", len(accepted))
-        if accepted and self.proposer.is_waiting:
+    def _on_work(self) -> None:
+        if self.proposer.is_waiting:
             self._post(WorkWaiting())
-        return receipts, accepted
-
-    def _note_refusal(self, tx: Transaction, score: int) -> None:
-        view = self.chain.final_view
-        self.refusals.add(tx, score, view.header.height, self.rules.explain(view, (tx,), 0))
-        self.metrics.count_transactions("refused")
-        self.events.publish(
-            "verdict",
-            {"id": "0x" + tx.id.hex(), "outcome": "refuse", "score": score, "sender": "0x" + tx.sender.hex()},
-        )
 
     def _on_built(self, built: Built) -> None:
         for tx, score in built.refused:
-            self._note_refusal(tx, score)
+            self.entrance.note_refusal(tx, score)
         self.mempool.on_built(built)
 
-    # --- blocks ---------------------------------------------------------------------------------------
-
     def _on_valid(self, block: Block) -> None:
-        header = block.header
-        seen_ms = self._seen_ms
-        seen_ms[header.hash] = self.clock.monotonic_ms()
-        while len(seen_ms) > BLOCKS_TIMED_MAX:
-            del seen_ms[next(iter(seen_ms))]
-        self.events.publish("head", {"height": header.height, "hash": "0x" + header.hash.hex()})
+        self.herald.on_valid(block)
         self.finality.retry()
 
     def _on_final(self, blocks: tuple[Block, ...]) -> None:
         for block in blocks:
-            header = block.header
             self.mempool.on_final(block, self.chain.final_view)
-            flagged = sum(1 for outcome in block.outcomes if outcome)
-            self.metrics.count_transactions("final", len(block.transactions))
-            self.metrics.count_transactions("flagged", flagged)
-            self.events.publish(
-                "finalized",
-                {
-                    "height": header.height,
-                    "hash": "0x" + header.hash.hex(),
-                    "state_root": "0x" + header.state_root.hex(),
-                    "timestamp_ms": header.timestamp_ms,
-                    "transactions": len(block.transactions),
-                    "flagged": flagged,
-                },
-            )
-            self.desk.on_final(header)
-            self._tell_transactions(block)
-            self._measure_finality(block)
+            self.desk.on_final(block.header)
+            self.herald.on_final(block)
         self._send_status()
         self.store.checkpoint_if_due(self._state)
-
-    def _tell_transactions(self, block: Block) -> None:
-        """One event per block for all its transactions: one each would push everything else out of the ring."""
-        if block.transactions:
-            told = [
-                {"id": "0x" + tx.id.hex(), "score": score, "outcome": OUTCOME_NAMES[outcome]}
-                for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True)
-            ]
-            self.events.publish("transaction", {"height": block.header.height, "transactions": told})
-
-    def _measure_finality(self, block: Block) -> None:
-        seen_ms = self._seen_ms.pop(block.hash, None)
-        if seen_ms is not None:
-            self.metrics.finalization_seconds.observe((self.clock.monotonic_ms() - seen_ms) / 1_000)
-        skipped = block.header.view - block.header.parent_view - 1
-        if skipped > 0:
-            self.metrics.views_nullified.inc(skipped)
 
     def _send_status(self, node_key: bytes | None = None) -> None:
         final = self.chain.finalized
@@ -459,9 +370,7 @@ class FullNode:
         metrics.view.set(self.engine.view)
         metrics.peers.set(len(self.network.peers()))
         metrics.epoch.set(self.chain.finalized.epoch)
-        dropped = self.mempool.dropped["expired"]
-        metrics.count_transactions("expired", dropped - self._expired_told)
-        self._expired_told = dropped
+        self.herald.on_expired(self.mempool.dropped["expired"])
         metrics.syncing.set(self.catching_up.is_syncing)
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.size_bytes)
@@ -511,13 +420,10 @@ class FullNode:
 
     def report_evidence(self, report: contract.ReportEvidence) -> None:
         evidence = report.evidence
-        self.metrics.evidence.inc()
+        self.herald.on_evidence(evidence)
         log.error(
             "a validator contradicted itself",
             extra={"signer": evidence.first.signer, "view": evidence.first.subject.view},
-        )
-        self.events.publish(
-            "evidence", {"signer": evidence.first.signer, "view": evidence.first.subject.view}
         )
 
     def halt(self, halt: contract.Halt) -> None:

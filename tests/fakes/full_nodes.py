@@ -99,7 +99,7 @@ class FullNodes:
         )
 
     async def submit(self, place: int, transactions: Sequence[Transaction]) -> None:
-        receipts = await self.get(place).submit([tx.raw for tx in transactions])
+        receipts = await self.get(place).entrance.submit([tx.raw for tx in transactions])
         assert [receipt.reason for receipt in receipts] == [""] * len(receipts)
 
     async def wait(self, what: str, ask: Callable[[], bool]) -> None:

@@ -264,7 +264,7 @@ async def test_what_is_pending_or_was_refused_is_told_too(world: World) -> None:
     page = world.desk.get_mempool(10)
     assert [entry.transaction for entry in page.entries] == [tx]
     refused = world.transfer(7, 0)
-    node._note_refusal(refused, 9_999)
+    node.entrance.note_refusal(refused, 9_999)
     record = world.desk.get_transaction(refused.id)
     assert record is not None
     assert (record.status, record.score, record.outcome) == ("refused", 9_999, REFUSE)

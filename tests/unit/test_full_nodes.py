@@ -225,7 +225,7 @@ async def test_what_fails_to_close_does_not_keep_the_rest_open(tmp_path: Path, s
 async def test_the_same_bytes_twice_in_a_batch_are_still_spread(four: FullNodes) -> None:
     await four.start(0, 1, 2, 3)
     transaction = four.transfer(0)
-    receipts = await four.get(1).submit([transaction.raw, transaction.raw])
+    receipts = await four.get(1).entrance.submit([transaction.raw, transaction.raw])
     assert [receipt.outcome.value for receipt in receipts] == ["accepted", "known"]
     await four.wait("its arrival elsewhere", lambda: four.get(2).mempool.is_known(transaction.id))
 

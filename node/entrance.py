@@ -1,0 +1,113 @@
+"""The entrance: every transaction comes in here, from clients and from peers, and leaves to the mempool.
+
+The mempool's cheap checks, signatures beside the loop, the mempool's judgement, then gossip. Invariant:
+a client is answered for each transaction it sent; a peer's go through the bounded intake, and one that
+passes on what an honest node would not is scored. Leaves out: what is valid; the mempool knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from consensus import crypto
+from consensus.ledger.rules import Rules
+from consensus.transaction import Transaction
+from node.chain import Chain
+from node.clock import Clock
+from node.gossip import Gossip, Scheduler
+from node.herald import Herald
+from node.intake import Intake
+from node.mempool import Mempool
+from node.receipts import Outcome, Receipt
+from node.refusals import Refusals
+from node.transport import Transport
+from node.verification import Verifier
+
+SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
+# An honest node checks these before it passes anything on.
+PEER_FAULT_CODES: Final = frozenset({"signature", "encoding", "size", "type"})
+PEER_FAULT_POINTS: Final = 10  # for each; ten of them ban the peer
+
+
+class Entrance:
+    """`on_work` is called when something was accepted."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        chain: Chain,
+        mempool: Mempool,
+        verifier: Verifier,
+        refusals: Refusals,
+        herald: Herald,
+        clock: Clock,
+        transport: Transport,
+        scheduler: Scheduler,
+        on_work: Callable[[], None],
+    ) -> None:
+        self._rules = rules
+        self._chain = chain
+        self._mempool = mempool
+        self._verifier = verifier
+        self._refusals = refusals
+        self._herald = herald
+        self._clock = clock
+        self._transport = transport
+        self._on_work = on_work
+        self.gossip = Gossip(
+            transport,
+            scheduler,
+            has=mempool.is_known,
+            get_raws=lambda ids: [raw for raw in mempool.get_raws(ids) if raw is not None],
+            deliver=self._deliver,
+        )
+        self.intake = Intake(
+            self._take_from_peer, lambda raws: self.gossip.forget(crypto.hash_bytes(raw) for raw in raws)
+        )
+
+    async def submit(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """Take in a client's transactions and spread what was accepted. One receipt each, in order."""
+        receipts: list[Receipt] = []
+        for start in range(0, len(raws), SUBMIT_BATCH_MAX):
+            part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
+            self.gossip.push(accepted)
+            receipts += part
+        return receipts
+
+    def note_refusal(self, tx: Transaction, score: int) -> None:
+        """Keep why, for whoever asks, and tell it."""
+        view = self._chain.final_view
+        self._refusals.add(tx, score, view.header.height, self._rules.explain(view, (tx,), 0))
+        self._herald.on_refused(tx, score)
+
+    async def _deliver(self, raws: list[bytes], node_key: bytes) -> None:
+        self.intake.put(raws, node_key)
+
+    async def _take_from_peer(self, raws: list[bytes], node_key: bytes) -> None:
+        receipts, accepted = await self._take_in(raws)
+        self.gossip.announce([tx.id for tx in accepted])
+        bad = [receipt for receipt in receipts if receipt.code in PEER_FAULT_CODES]
+        if bad:
+            reason = f"sent a transaction that {bad[0].reason}"
+            self._transport.penalise(node_key, PEER_FAULT_POINTS * len(bad), reason)
+
+    async def _take_in(self, raws: Sequence[bytes]) -> tuple[list[Receipt], list[Transaction]]:
+        batch = self._mempool.prepare(raws, self._chain.final_view, self._clock.now_ms())
+        signed = await self._verifier.verify_new(batch.candidates)
+        # Asked anew: blocks may have become final meanwhile.
+        receipts = self._mempool.admit(batch, signed, self._chain.final_view, self._clock.now_ms())
+        by_id: dict[bytes | None, Receipt] = {}
+        for receipt in receipts:
+            by_id.setdefault(receipt.id, receipt)  # the first: a second copy of the same bytes is "known"
+        accepted = []
+        for tx in batch.candidates:
+            receipt = by_id[tx.id]
+            if receipt.outcome is Outcome.ACCEPTED:
+                accepted.append(tx)
+            elif receipt.code == "refused":
+                self.note_refusal(tx, receipt.score or 0)
+        self._herald.on_accepted(len(accepted))
+        if accepted:
+            self._on_work()
+        return receipts, accepted
