@@ -20,7 +20,7 @@ from node.herald import Herald
 from node.intake import Intake
 from node.mempool import Mempool
 from node.receipts import Outcome, Receipt
-from node.refusals import Refusals
+from node.refusals import Judged, Refusals
 from node.transport import Transport
 from node.verification import Verifier
 
@@ -55,6 +55,7 @@ class Entrance:
         self._clock = clock
         self._transport = transport
         self._on_work = on_work
+        mempool.on_refusal = self.note_refusal
         self.gossip = Gossip(
             transport,
             scheduler,
@@ -75,11 +76,10 @@ class Entrance:
             receipts += part
         return receipts
 
-    def note_refusal(self, tx: Transaction, score: int) -> None:
-        """Keep why, for whoever asks, and tell it."""
-        view = self._chain.final_view
-        self._refusals.add(tx, score, view.header.height, self._rules.explain(view, (tx,), 0))
-        self._herald.on_refused(tx, score)
+    def note_refusal(self, judged: Judged) -> None:
+        """Refused at the door or while building: keep why, for whoever asks, and tell it."""
+        self._refusals.add(judged, self._rules)
+        self._herald.on_refused(judged.transaction, judged.score)
 
     async def _deliver(self, raws: list[bytes], node_key: bytes) -> None:
         self.intake.put(raws, node_key)
@@ -97,16 +97,9 @@ class Entrance:
         signed = await self._verifier.verify_new(batch.candidates)
         # Asked anew: blocks may have become final meanwhile.
         receipts = self._mempool.admit(batch, signed, self._chain.final_view, self._clock.now_ms())
-        by_id: dict[bytes | None, Receipt] = {}
-        for receipt in receipts:
-            by_id.setdefault(receipt.id, receipt)  # the first: a second copy of the same bytes is "known"
-        accepted = []
-        for tx in batch.candidates:
-            receipt = by_id[tx.id]
-            if receipt.outcome is Outcome.ACCEPTED:
-                accepted.append(tx)
-            elif receipt.code == "refused":
-                self.note_refusal(tx, receipt.score or 0)
+        # By id: a second copy of the same bytes in a batch is answered with "known".
+        taken = {receipt.id for receipt in receipts if receipt.outcome is Outcome.ACCEPTED}
+        accepted = [tx for tx in batch.candidates if tx.id in taken]
         self._herald.on_accepted(len(accepted))
         if accepted:
             self._on_work()

@@ -70,7 +70,7 @@ from node.metrics import NodeMetrics
 from node.observation import Observation
 from node.peers import PeerNetwork
 from node.proposer import Proposer
-from node.refusals import Refusals
+from node.refusals import Judged, Refusals
 from node.runtime import Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
@@ -338,9 +338,9 @@ class FullNode:
         if self.proposer.is_waiting:
             self._post(WorkWaiting())
 
-    def _on_built(self, built: Built) -> None:
-        for tx, score in built.refused:
-            self.entrance.note_refusal(tx, score)
+    def _on_built(self, built: Built, refused: list[Judged]) -> None:
+        for judged in refused:
+            self.entrance.note_refusal(judged)
         self.mempool.on_built(built)
 
     def _on_valid(self, block: Block) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -31,6 +31,7 @@ from node.admission import MempoolPolicy, Standing, check_place, plan_room, read
 from node.clock import Clock
 from node.pending import Entry, Key, Pending
 from node.receipts import BackOff, Drop, DropLog, Outcome, Receipt
+from node.refusals import Judged
 
 if TYPE_CHECKING:
     from consensus.ledger.execution import Built
@@ -74,6 +75,7 @@ class Mempool:
         )
         self._chain_ms = 0
         self._height = 0
+        self.on_refusal: Callable[[Judged], None] = lambda _: None  # told of each one refused at the door
         self.received: Counter[str] = Counter()  # receipts by outcome, or by code if it has one
         self.dropped: Counter[str] = Counter()  # transactions that were pending, by code of the drop
         self.finalized = 0  # pending transactions that became final
@@ -213,9 +215,8 @@ class Mempool:
             refused: set[bytes] = set()
             tainted: set[bytes] = set()
             is_settled = True
-            for tx, score, outcome in zip(
-                left, verdicts.score.tolist(), verdicts.outcome.tolist(), strict=True
-            ):
+            judged = zip(left, verdicts.score.tolist(), verdicts.outcome.tolist(), strict=True)
+            for index, (tx, score, outcome) in enumerate(judged):
                 if outcome != scoring.REFUSE:
                     results[tx.id] = (score, outcome)
                 elif tx.sender in tainted or tx.receiver in tainted:
@@ -225,6 +226,7 @@ class Mempool:
                     results[tx.id] = (score, outcome)
                     refused.add(tx.id)
                     tainted.update((tx.sender, tx.receiver))
+                    self.on_refusal(Judged(tx, score, view, left[:index]))
             if is_settled:
                 break
             left = [tx for tx in left if tx.id not in refused]

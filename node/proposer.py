@@ -16,10 +16,12 @@ from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
+from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import Clock
 from node.judge import BlockStore
 from node.mempool import Mempool
+from node.refusals import Judged
 
 log = logging.getLogger("assay.proposer")
 
@@ -29,7 +31,7 @@ UNFINAL_BLOCKS_MAX: Final = (
 
 
 class Proposer:
-    """Answers Build. `on_built` is told of each block and of what building it threw out."""
+    """Answers Build. `on_built` is told of each block, and of what was refused while building it."""
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class Proposer:
         epoch: int,
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
-        on_built: Callable[[Built], None],
+        on_built: Callable[[Built, list[Judged]], None],
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -65,7 +67,7 @@ class Proposer:
             self._post(BlockBuilt(build.view, None, b""))
             return
         branch = self._chain.get_branch(parent)
-        candidates = []
+        candidates: list[Transaction] = []
         if len(branch) < UNFINAL_BLOCKS_MAX:
             included = {tx.id for entry in branch for tx in entry.block.transactions}
             parameters = self._rules.genesis.parameters
@@ -89,7 +91,9 @@ class Proposer:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})
             self._post(BlockBuilt(build.view, None, b""))
             return
-        self._on_built(built)
+        self._on_built(
+            built, [Judged(tx, score, view, _take_before(candidates, tx)) for tx, score in built.refused]
+        )
         if not built.block.transactions and not build.is_empty_allowed:
             self.is_waiting = True
             return
@@ -102,3 +106,8 @@ class Proposer:
         self._store.sync()
         self._chain.add(block, built.delta)
         self._post(BlockBuilt(view_number, self._read_block(header.raw), header.raw))
+
+
+def _take_before(candidates: list[Transaction], tx: Transaction) -> list[Transaction]:
+    """The candidates before `tx`, which it was judged after."""
+    return candidates[: candidates.index(tx)]

@@ -7,18 +7,44 @@ final through another node or at a later time. Leaves out: the provable log of r
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consensus.ledger.scoring import Explanation
 from consensus.transaction import Transaction
+
+if TYPE_CHECKING:
+    from consensus.ledger.rules import Rules
+    from consensus.ledger.state import View
 
 REFUSALS_KEPT: Final = 20_000  # with their explanations some 60 MB; a replay of a month refuses fewer
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A transaction as a module judged it: on a state, after the others of a batch (oldest first)."""
+
+    transaction: Transaction
+    score: int
+    view: View
+    before: Sequence[Transaction]
+
+    def explain(self, rules: Rules) -> tuple[tuple[str, Explanation], ...]:
+        """Why, exactly: judged again after those that share an account with it, directly or in turn."""
+        accounts = {self.transaction.sender, self.transaction.receiver}
+        related: list[Transaction] = []
+        for tx in reversed(self.before):
+            if tx.sender in accounts or tx.receiver in accounts:
+                accounts.update((tx.sender, tx.receiver))
+                related.append(tx)
+        batch = [*reversed(related), self.transaction]
+        return rules.explain(self.view, batch, len(batch) - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
-    """height: of the final block on whose state it was judged. explanations: (module name, why)."""
+    """height: of the block on whose state it was judged. explanations: (module name, why)."""
 
     transaction: Transaction
     score: int
@@ -34,10 +60,11 @@ class Refusals:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def add(
-        self, tx: Transaction, score: int, height: int, explanations: tuple[tuple[str, Explanation], ...]
-    ) -> None:
-        self._by_id[tx.id] = Refusal(tx, score, height, explanations)
+    def add(self, judged: Judged, rules: Rules) -> None:
+        """Keep it with its explanation."""
+        tx = judged.transaction
+        height = judged.view.header.height
+        self._by_id[tx.id] = Refusal(tx, judged.score, height, judged.explain(rules))
         self._by_id.move_to_end(tx.id)
         if len(self._by_id) > self._count_max:
             self._by_id.popitem(last=False)

@@ -21,6 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from node.__main__ import main
+
 ASSAY = (sys.executable, "-m", "node")
 POLL_S = 0.02
 
@@ -30,7 +34,7 @@ def find_base_port(nodes: int) -> int:
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            base = probe.getsockname()[1]
+            base = int(probe.getsockname()[1])
         ports = [base + 10 * i + j for i in range(nodes) for j in (0, 1)]
         if ports[-1] > 65_000:
             continue
@@ -87,6 +91,13 @@ def run_assay(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedPro
     return subprocess.run([*ASSAY, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same command line in this process: a second of start less. Not for what forks or stays."""
+    code = main(arguments)
+    output = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, output.out, output.err)
+
+
 def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     """The command ended with `code` and one line on stderr that holds these words."""
     lines = result.stderr.splitlines()
@@ -119,6 +130,7 @@ class NetworkProcess:
         self._options = list(options)
         self._restarted: dict[int, subprocess.Popen[bytes]] = {}
         self.base_port = find_base_port(nodes)
+        self.output = ""  # of localnet, once it has ended
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> NetworkProcess:
@@ -236,13 +248,13 @@ class NetworkProcess:
         for process in self._restarted.values():
             process.wait(timeout=30)
         self._restarted.clear()
-        process, self._process = self._process, None
-        if process is None:
+        localnet, self._process = self._process, None
+        if localnet is None:
             return 0
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        self.output = process.communicate(timeout=60)[0]
-        return process.returncode
+        if localnet.poll() is None:
+            localnet.send_signal(signal.SIGINT)
+        self.output = localnet.communicate(timeout=60)[0]
+        return localnet.returncode
 
     def kill_all(self) -> None:
         """kill -9 of every node and of the parent, at once."""

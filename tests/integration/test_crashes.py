@@ -21,7 +21,7 @@ from tests.integration.steady_load import SteadyLoad
 
 RESUME_SECONDS_MAX = 30.0  # of a busy machine; the printed figures are what to look at
 FROZEN_SECONDS = 10.0
-WITHOUT_QUORUM_SECONDS = 4.0  # several leader timeouts of the default settings
+WITHOUT_QUORUM_SECONDS = 3.0  # several leader timeouts of the default settings
 
 
 @pytest.fixture

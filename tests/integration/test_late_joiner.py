@@ -25,7 +25,7 @@ from tests.integration.network_process import (
 from tests.integration.running_node import RunningNode
 from tests.integration.steady_load import SteadyLoad
 
-SILENCE_SECONDS = 3.0  # more than a leader's and an advance timer of the default settings
+SILENCE_SECONDS = 2.5  # more than a leader's and an advance timer of the default settings
 
 
 @pytest.fixture

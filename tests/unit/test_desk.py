@@ -20,6 +20,7 @@ from node.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.memory_transport import MemoryNetwork
+from node.refusals import Judged
 
 TRANSFERS = 12
 
@@ -264,7 +265,7 @@ async def test_what_is_pending_or_was_refused_is_told_too(world: World) -> None:
     page = world.desk.get_mempool(10)
     assert [entry.transaction for entry in page.entries] == [tx]
     refused = world.transfer(7, 0)
-    node.entrance.note_refusal(refused, 9_999)
+    node.entrance.note_refusal(Judged(refused, 9_999, node.chain.final_view, ()))
     record = world.desk.get_transaction(refused.id)
     assert record is not None
     assert (record.status, record.score, record.outcome) == ("refused", 9_999, REFUSE)

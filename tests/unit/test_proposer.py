@@ -17,6 +17,7 @@ from node.chain import Chain
 from node.clock import ManualClock
 from node.mempool import Mempool
 from node.proposer import UNFINAL_BLOCKS_MAX, Proposer
+from node.refusals import Judged
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
 
@@ -46,7 +47,7 @@ class Bench:
             self._on_built,
         )
 
-    def _on_built(self, built: Built) -> None:
+    def _on_built(self, built: Built, _refused: list[Judged]) -> None:
         self.built.append(built)
         self.mempool.on_built(built)
 
