@@ -108,6 +108,7 @@ def start_logging(name: str, form: str, path: Path | None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    logging.captureWarnings(True)  # python-ecdsa's, above all: whoever reads the log must see it
 
 
 def run_node(
