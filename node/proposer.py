@@ -28,6 +28,7 @@ log = logging.getLogger("assay.proposer")
 UNFINAL_BLOCKS_MAX: Final = (
     16  # a view walks one delta per unfinal block; past this leaders propose empty ones
 )
+ROUNDS_MAX: Final = 4  # each costs a build; after so many, what is left can wait for the next block
 
 
 class Proposer:
@@ -60,12 +61,19 @@ class Proposer:
 
     def build(self, build: Build) -> None:
         """Build now, or remember that there was nothing to build with."""
+        for _ in range(ROUNDS_MAX):
+            if not self._build_once(build):
+                return
+        self.is_waiting = True
+
+    def _build_once(self, build: Build) -> bool:
+        """Whether to try again: nothing was left to propose but what refused ones, now gone, held up."""
         self.is_waiting = False
         parent = build.parent.hash
         view = self._chain.get_view(parent)
         if view is None:
             self._post(BlockBuilt(build.view, None, b""))
-            return
+            return False
         branch = self._chain.get_branch(parent)
         candidates: list[Transaction] = []
         if len(branch) < UNFINAL_BLOCKS_MAX:
@@ -76,7 +84,7 @@ class Proposer:
             )
         if not candidates and not build.is_empty_allowed:
             self.is_waiting = True
-            return
+            return False
         try:
             built = self._rules.build_block(
                 view,
@@ -90,14 +98,15 @@ class Proposer:
         except (Rejected, NotYet) as reason:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})
             self._post(BlockBuilt(build.view, None, b""))
-            return
+            return False
         self._on_built(
             built, [Judged(tx, score, view, _take_before(candidates, tx)) for tx, score in built.refused]
         )
         if not built.block.transactions and not build.is_empty_allowed:
             self.is_waiting = True
-            return
+            return bool(built.refused and built.deferred)
         self._publish(build.view, built)
+        return False
 
     def _publish(self, view_number: int, built: Built) -> None:
         block: Block = built.block

@@ -86,7 +86,7 @@ def read_arguments(route: Route, request: web.Request) -> Arguments:
         if name not in known:
             mend = f"use one of: {', '.join(sorted(known))}" if known else "leave it out"
             raise Rejected(
-                "is not a parameter of this call", field=ascii(name)[1:41], code="query", mend=mend
+                "is not a parameter of this call", field=ascii(name)[1:-1][:40], code="query", mend=mend
             )
         if len(query.getall(name)) > 1:
             raise Rejected("is given twice", field=name, code="query", mend="give it once")

@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
         random_bytes=os.urandom,
     )
     print(f"home       {args.home}")
-    print(f"chain      {made.chain_id}  genesis 0x{made.digest.hex()}")
+    print(f"chain      {made.chain_id}  genesis digest 0x{made.digest.hex()}")
     print(f"validators {len(made.validators)}")
+    node_key = config.read_key(Path(args.home) / "node.key").public_key
+    url = f"ws://{settings.p2p_host}:{settings.p2p_port}"
+    print(f"others dial it with: --peer {args.name},{url},0x{node_key.hex()}")
     print(f"start with: assay node --home {args.home}")
     return 0

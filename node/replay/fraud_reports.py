@@ -5,8 +5,9 @@ time plus the delay. If the row is final by then it is reported: a transaction o
 account that may report, with the proofs that the ledger asks for. Rows that were refused are not.
 
 Rows wait for reports, lest quality depend on how fast a machine reports: none runs ahead of an
-unconfirmed due report by more than HOLD_MS of the workload and HOLD_ROWS rows. Models take effect of
-reports by the block (a thousand rows in training), so within that the order makes no difference.
+unconfirmed due report by more than HOLD_MS of the workload and HOLD_ROWS rows, nor past the time until
+which the ledger takes it. Models take effect of reports by the block (a thousand rows in training), so
+within that the order makes no difference.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ class FraudReports:
         if not self._waiting:
             return True
         due_ms, due_row = next(iter(self._waiting.values()))
+        facts = self._schedule.facts
+        if facts.is_workload_clock and self._delay_ms <= facts.report_window_ms:
+            last_ms = due_ms - self._delay_ms + facts.report_window_ms
+            if time_ms > last_ms:
+                return False  # it would move the chain's clock past the last moment for the report
         return time_ms <= due_ms + HOLD_MS or row <= due_row + HOLD_ROWS
 
     def advance(self, row: int, time_ms: int) -> None:

@@ -35,6 +35,7 @@ class ChainFacts:
     is_workload_clock: bool
     jump_ms_max: int
     lifetime_ms: int
+    report_window_ms: int
     fee: int  # enough for any transfer, one that creates its receiver's account included
     report_fee: int
 
@@ -48,6 +49,7 @@ def build_facts(chain_id: str, parameters: Parameters) -> ChainFacts:
         is_workload_clock=parameters.clock == CLOCK_WORKLOAD,
         jump_ms_max=parameters.clock_jump_ms_max,
         lifetime_ms=parameters.lifetime_ms_max,
+        report_window_ms=parameters.report_window_ms,
         fee=parameters.fee_units_min + row_bytes * parameters.account_byte_fee_units,
         report_fee=parameters.fee_units_min,
     )

@@ -1,7 +1,10 @@
 """The invariants of consensus, checked from outside on every simulated run.
 
-A checker sees what honest nodes say, hold and commit, and knows nothing of how engines work. Each
-complaint names the invariant it is about. Source: consensus.md, Safety invariants, Liveness invariant.
+A checker sees what honest nodes say, hold and commit, and knows nothing of how engines work: quorums,
+conflicts and gaps are reckoned anew here, with other code than the engine's. Each complaint begins with
+the name of its invariant.
+Source: consensus.md, Safety invariants, Liveness invariant. Leaves out: state roots (a toy block has
+none; its hash stands for it).
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consensus.bft.contract import BlockRef, Message, Proposal
+from consensus.bft.evidence import decode_evidence, encode_evidence
+from consensus.bft.replica import VIEWS_AHEAD_MAX, Replica
 from consensus.errors import Rejected
 from consensus.vote import (
     FINALIZE,
@@ -20,13 +25,13 @@ from consensus.vote import (
     Evidence,
     ValidatorSet,
     Vote,
-    check_certificate,
-    is_conflict,
+    check_evidence,
 )
 from node.simulation import toys
 
 LIVENESS_VIEWS_MAX: Final = 40  # after healing: a few rounds of bad leaders, and the standstill before them
 LIVENESS_MS_MAX: Final = 60_000  # in simulated time; several full standstill periods
+ROUND_BLOCKS_MAX: Final = 2  # the leader's first proposal, and the block that a quorum certified
 
 
 class Violation(Exception):
@@ -45,35 +50,73 @@ class SafetyChecker:
     nullified: set[int] = field(default_factory=set)
     votes: dict[tuple[int, int], list[Vote]] = field(default_factory=dict)
     places: dict[int, tuple[int, int]] = field(default_factory=dict)  # node -> (view, final view)
-    evidence: int = 0
+    heights: dict[int, int] = field(default_factory=dict)  # node -> height that its ledger stands at
+    accusations: list[Evidence] = field(default_factory=list)
+    rounds_max: int = 0  # the most that any engine kept at once
 
-    def hear(self, node: int, message: Message, *, is_body_durable: bool) -> None:
-        """An honest node sends a message."""
+    @property
+    def evidence(self) -> int:
+        return len(self.accusations)
+
+    # --- what honest nodes say --------------------------------------------------------------------
+
+    def hear(
+        self, node: int, message: Message, *, is_body_durable: bool, block: BlockRef | None = None
+    ) -> None:
+        """An honest node sends a message. `block`: of a notarize vote, if its body is known."""
         match message:
             case Vote():
-                self._hear_vote(node, message, is_body_durable)
+                self._hear_vote(node, message, is_body_durable, block)
             case Proposal():
                 if message.parent_certificate is not None:
                     self._hear_certificate(message.parent_certificate)
                 for certificate in message.nullifications:
                     self._hear_certificate(certificate)
-                self._hear_vote(node, message.vote, is_body_durable)
+                self._hear_vote(node, message.vote, is_body_durable, message.block)
             case Certificate():
                 self._hear_certificate(message)
 
-    def _hear_vote(self, node: int, vote: Vote, is_body_durable: bool) -> None:
+    def _hear_vote(self, node: int, vote: Vote, is_body_durable: bool, block: BlockRef | None) -> None:
         if vote.signer != node:
-            raise Violation(f"node {node} speaks for validator {vote.signer}")
-        votes = self.votes.setdefault((node, vote.subject.view), [])
+            raise Violation(f"own voice: node {node} speaks for validator {vote.signer}")
+        subject = vote.subject
+        votes = self.votes.setdefault((node, subject.view), [])
         if vote in votes:
             return
         for earlier in votes:
-            if is_conflict(earlier, vote):
-                kinds = f"{KIND_NAMES[earlier.subject.kind]} and {KIND_NAMES[vote.subject.kind]}"
-                raise Violation(f"single votes: honest node {node} cast {kinds} in view {vote.subject.view}")
+            if _contradicts(earlier, vote):
+                kinds = f"{KIND_NAMES[earlier.subject.kind]} and {KIND_NAMES[subject.kind]}"
+                raise Violation(f"single votes: honest node {node} cast {kinds} in view {subject.view}")
         votes.append(vote)
-        if vote.subject.kind == NOTARIZE and not is_body_durable:
-            raise Violation(f"durable bodies: node {node} notarized view {vote.subject.view} without it")
+        if subject.kind == NOTARIZE:
+            if not is_body_durable:
+                raise Violation(f"durable bodies: node {node} notarized view {subject.view} without it")
+            if block is not None:
+                self._check_parent(node, block)
+        elif subject.kind == FINALIZE and self.notarized.get(subject.view) != subject.block_hash:
+            raise Violation(
+                f"final implies notarized: node {node} voted final in view {subject.view} what is not"
+            )
+
+    def _check_parent(self, node: int, block: BlockRef) -> None:
+        """What rule 3 asks of a block before anybody honest may notarize it."""
+        if block.parent_view > 0:
+            certified = self.notarized.get(block.parent_view), self.finalized.get(block.parent_view)
+            if block.parent_hash not in certified:
+                raise Violation(
+                    f"certified parents: node {node} notarized view {block.view} on view {block.parent_view}"
+                )
+        skipped = [view for view in range(block.parent_view + 1, block.view) if view not in self.nullified]
+        if skipped:
+            raise Violation(
+                f"gaps: node {node} notarized view {block.view} on {block.parent_view}; {skipped} not nullified"
+            )
+        final_view = self.places.get(node, (0, 0))[1]
+        if block.parent_view < final_view:
+            raise Violation(
+                f"no way back: node {node} notarized view {block.view} on view {block.parent_view}, "
+                f"below its final view {final_view}"
+            )
 
     def _hear_certificate(self, certificate: Certificate) -> None:
         subject = certificate.subject
@@ -90,24 +133,48 @@ class SafetyChecker:
                 )
         if not is_new:
             return
+        self._check_quorum(certificate)
         if view in self.nullified and view in self.finalized:
             raise Violation(f"agreement: view {view} is both nullified and final")
         if view in self.finalized and self.notarized.get(view) != self.finalized[view]:
             raise Violation(f"final implies notarized: view {view} is not")
-        try:
-            check_certificate(certificate, self.validators, toys.CHAIN_ID, toys.verify)
-        except Rejected as error:
-            raise Violation(f"certificates: an honest node sends a bad one ({error})") from error
+
+    def _check_quorum(self, certificate: Certificate) -> None:
+        """More than two thirds of the stake, by distinct validators, each with its own signature."""
+        digest = certificate.subject.compute_digest(toys.CHAIN_ID)
+        members = self.validators.validators
+        signed = {
+            signer
+            for signer, signature in certificate.signatures
+            if 0 <= signer < len(members) and toys.verify(members[signer].public_key, digest, signature)
+        }
+        stake = sum(members[signer].stake for signer in signed)
+        total = sum(member.stake for member in members)
+        if len(signed) != len(certificate.signatures) or not 3 * stake > 2 * total:
+            raise Violation(
+                f"quorums: an honest node sends a {KIND_NAMES[certificate.subject.kind]} certificate of view "
+                f"{certificate.subject.view} with stake {stake} of {total}, {len(certificate.signatures)} signatures"
+            )
+
+    # --- what honest nodes hold and commit ----------------------------------------------------------
 
     def commit(self, node: int, block: BlockRef) -> None:
         """A node's ledger takes the next final block."""
-        if block.height < len(self.chain):
-            if self.chain[block.height].hash != block.hash:
-                raise Violation(f"one chain: node {node} commits another block at height {block.height}")
+        if node not in self.honest:
+            return
+        height = self.heights.get(node, 0) + 1
+        if block.height != height:
+            raise Violation(f"one chain: node {node} commits height {block.height}, the next is {height}")
+        self.heights[node] = height
+        if height < len(self.chain):
+            if self.chain[height].hash != block.hash:
+                raise Violation(f"one chain: node {node} commits another block at height {height}")
             return
         parent = self.chain[-1]
-        if block.height != len(self.chain) or block.parent_hash != parent.hash:
-            raise Violation(f"one chain: node {node} commits height {block.height} on something else")
+        if block.parent_hash != parent.hash or block.parent_view != parent.view:
+            raise Violation(f"one chain: node {node} commits height {height} on something else")
+        if self.notarized.get(block.view) != block.hash:
+            raise Violation(f"final implies notarized: node {node} commits view {block.view}, which is not")
         skipped = set(range(parent.view + 1, block.view)) - self.nullified
         if skipped:
             raise Violation(f"gaps: views {sorted(skipped)} below view {block.view} are not nullified")
@@ -123,21 +190,54 @@ class SafetyChecker:
             )
         self.places[node] = (view, final_view)
 
+    def weigh(self, node: int, engine: object) -> None:
+        """What an engine keeps: no more than its distance to the last final view, and a window, allow."""
+        if node not in self.honest or not isinstance(engine, Replica):
+            return
+        rounds, blocks = len(engine._tally), len(engine._blocks)
+        window = engine.view - engine.finalized_view + VIEWS_AHEAD_MAX
+        self.rounds_max = max(self.rounds_max, rounds)
+        if rounds > window or blocks > ROUND_BLOCKS_MAX * rounds + 1:
+            raise Violation(
+                f"bounded memory: node {node} keeps {rounds} rounds and {blocks} blocks in view {engine.view}, "
+                f"final {engine.finalized_view}"
+            )
+
     def accuse(self, evidence: Evidence) -> None:
-        """A node reports evidence: it must not hit an honest one."""
+        """An honest node reports evidence: it must hold for anybody, and not hit an honest one."""
         if evidence.first.signer in self.honest:
             raise Violation(f"framing: evidence against honest node {evidence.first.signer}")
-        if not is_conflict(evidence.first, evidence.second):
+        try:
+            told = decode_evidence(encode_evidence(evidence))
+            check_evidence(told, self.validators, toys.CHAIN_ID, toys.verify)
+        except Rejected as error:
+            raise Violation(f"evidence: what an honest node reports proves nothing ({error})") from error
+        if not _contradicts(told.first, told.second):
             raise Violation("evidence: the votes do not contradict each other")
-        self.evidence += 1
+        self.accusations.append(evidence)
+
+    # --- at the end ---------------------------------------------------------------------------------
 
     def check_final_votes(self) -> None:
-        """At the end: every final block had a quorum of finalize votes that honest nodes stand by."""
+        """Every final block is on the one chain, and no honest node voted another one final."""
+        places = {block.view: block.hash for block in self.chain}
         for view, block_hash in self.finalized.items():
+            if view <= self.chain[-1].view and places.get(view) != block_hash:
+                raise Violation(f"one chain: the final block of view {view} is not on it")
             for node in self.honest:
                 for vote in self.votes.get((node, view), ()):
                     if vote.subject.kind == FINALIZE and vote.subject.block_hash != block_hash:
                         raise Violation(f"agreement: node {node} voted another block final in view {view}")
+
+
+def _contradicts(first: Vote, second: Vote) -> bool:
+    """Whether one validator says in one view what no honest one says (consensus.md, Slashable)."""
+    a, b = first.subject, second.subject
+    if (a.epoch, a.view, first.signer) != (b.epoch, b.view, second.signer):
+        return False
+    if a.kind != b.kind:
+        return NOTARIZE not in (a.kind, b.kind)
+    return a.block_hash != b.block_hash
 
 
 @dataclass(slots=True)

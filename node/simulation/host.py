@@ -4,7 +4,8 @@ Performs effects as a real node does: records first, one sync, then the rest in 
 these steps the world may crash it. Bodies are bytes that must be fetched and made durable before a
 block is judged valid, and durable bodies are what a restarted node still has.
 
-Invariant: after a crash nothing is left but the disk: journal, mark, bodies, committed chain.
+Invariant: after a crash nothing is left but the disk: journal, mark, bodies, committed chain and its
+finalization. What `engine.is_needed` says no to, never reaches the engine, as in a real node.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from consensus.bft import contract
 from consensus.bft.contract import (
@@ -23,13 +24,19 @@ from consensus.bft.contract import (
     Effect,
     Event,
     Judgement,
+    Message,
+    Persist,
     Received,
+    SigningAllowed,
     Timer,
     TimerFired,
     WorkWaiting,
 )
 from consensus.bft.restore import Record
+from consensus.errors import Fault
+from consensus.vote import Certificate
 from node.journal import Journal
+from node.observation import Observation
 from node.simulation import toys
 from node.simulation.memory_disk import MemoryDisk
 
@@ -38,10 +45,13 @@ if TYPE_CHECKING:
 
 JOURNAL_PATH: Final = Path("journal")
 MARK_PATH: Final = Path("key.voted")
-BODY_SYNC_MS: Final = (1, 8)  # how long a body takes to become durable
-JUDGE_MS: Final = (1, 12)
-BUILD_MS: Final = (1, 10)
-FETCH_RETRY_MS: Final = 120
+BODY_SYNC_MS: Final = 8  # at most; how long a body takes to become durable
+JUDGE_MS: Final = 12
+BUILD_MS: Final = 10
+WORK_MS: Final = 30  # until transactions come, when none were waiting
+FETCH_RETRY_MS: Final = 60  # above a round trip at the default latency
+WEIGH_STEPS: Final = 16  # a flood within one view is seen after a round of messages
+FETCH_RETRIES_GROWING: Final = 8  # then the delay stays
 
 
 class SimulatedEngine(Protocol):
@@ -58,6 +68,7 @@ class SimulatedEngine(Protocol):
     def step(self, event: Event) -> tuple[Effect, ...]: ...
 
 
+_NAMES: Final = tuple(bytes((index,)) for index in range(256))  # node keys on the simulated wire
 MakeEngine = Callable[[int | None], SimulatedEngine]
 
 
@@ -74,11 +85,32 @@ class Host:
         self.engine: SimulatedEngine | None = None
         self.bodies: dict[bytes, bytes] = {}  # durable: hash -> payload
         self.committed: list[BlockRef] = [toys.GENESIS]  # durable
+        self.finalization: Certificate | None = None  # durable: of the last committed block
         self.incarnation = 0  # timers and work of an earlier life are void
+        self.is_damaged = False  # its journal was, and no quorum has told its view yet
+        self.signs_above = -1  # the view that a quorum told it after that; -1: it was never asked
+        self._committed_hashes = {toys.GENESIS.hash}
+        self._is_honest = index in world.safety.honest
         self._world = world
         self._make_engine = make_engine
-        self._rng = rng
+        self._random = rng.random
         self._journal: Journal | None = None
+        self._is_needed: Callable[[Message], bool] | None = None
+        self._place = (0, 0)  # view and final view when it was looked at last
+        self._steps = 0
+        self._performers: dict[type, Callable[[Any], None]] = {
+            contract.Broadcast: self._perform_broadcast,
+            contract.Send: self._perform_send,
+            contract.FetchCertificate: self._perform_fetch_certificate,
+            contract.FetchBlock: self._perform_fetch_block,
+            contract.Build: self._build,
+            contract.Judge: self._perform_judge,
+            contract.SetTimer: self._set_timer,
+            contract.CancelTimer: self._perform_cancel_timer,
+            contract.Finalize: self._perform_finalize,
+            contract.ReportEvidence: self._perform_report,
+            contract.Halt: self._perform_halt,
+        }
         self._reset()
 
     def _reset(self) -> None:
@@ -87,126 +119,173 @@ class Host:
         self._wanted: set[bytes] = set()  # bodies being fetched
         self._engine_wants: set[bytes] = set()  # FetchBlock without an answer
         self._timers: dict[Timer, int] = {}
-        self._finals: list[bytes] = []  # final blocks not yet committed
-        self._is_building = False
+        self._finals: list[Certificate] = []  # finalizations of blocks not yet committed
+        self._observation: Observation | None = None
 
     @property
     def is_up(self) -> bool:
         return self.engine is not None
+
+    def _draw_ms(self, ms_max: int) -> int:
+        return 1 + int(self._random() * ms_max)
 
     # --- life and death ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Come up with what the disk holds."""
         self.incarnation += 1
+        self._place = (0, 0)
+        self.disk.mend()
         self._reset()
+        if self.disk.read_file(MARK_PATH) is not None and self.disk.read_file(JOURNAL_PATH) is None:
+            self._world.lose_journal(self)
         self._journal, records, status = Journal.open(JOURNAL_PATH, mark_path=MARK_PATH, disk=self.disk)
-        self._valid.update(block.hash for block in self.committed)
-        self.engine = self._make_engine(status.observe_until_view)
-        self._perform_or_crash(lambda engine: engine.start(records))
+        self._world.check_journal(self, status)
+        if status.observe_until_view is None:
+            self._observation = Observation(self._world.validators, self.index)
+        self._valid.update(self._committed_hashes)
+        engine = self.engine = self._make_engine(status.observe_until_view)
+        self._is_needed = getattr(engine, "is_needed", None)
+        self._world.record("start", self.index)
+        if self.finalization is not None:
+            records = (*records, self.finalization)
+        self._step(engine.start, records)
 
     def crash(self) -> None:
         """Lose all that is not durable."""
         self.incarnation += 1
         self.engine = None
-        self.disk.crash(self._rng)
         self._world.note("crash", self.index)
-
-    def _perform_or_crash(self, act: Callable[[SimulatedEngine], tuple[Effect, ...]]) -> None:
-        engine = self.engine
-        if engine is None:
-            return
-        try:
-            self._perform(act(engine))
-        except Crash:
-            self.crash()
-            self._world.restart_later(self)
-            return
-        self._world.safety.look_at(self.index, engine.view, engine.finalized_view)
+        self._world.crash_disk(self)
 
     def handle(self, event: Event) -> None:
         """Step the engine and perform what it says."""
-        self._perform_or_crash(lambda engine: engine.step(event))
+        if self.engine is not None:
+            self._step(self.engine.step, event)
+
+    def _step(self, act: Callable[[Any], tuple[Effect, ...]], argument: object) -> None:
+        engine, world = self.engine, self._world
+        assert engine is not None
+        try:
+            self._perform(act(argument))
+        except Crash:
+            self.crash()
+            world.restart_later(self)
+            return
+        except Fault as fault:
+            # A disk that is full or fails to sync ends the process; anything else is an engine's fault.
+            if fault.code != "disk":
+                raise
+            self.crash()
+            world.restart_later(self)
+            return
+        # Nothing can have gone back where nothing moved; what an engine keeps may grow without.
+        self._steps += 1
+        place = engine.view, engine.finalized_view
+        if place != self._place or self._steps % WEIGH_STEPS == 0:
+            self._place = place
+            world.look_at(self, engine)
 
     # --- effects ------------------------------------------------------------------------------------
 
     def _perform(self, effects: tuple[Effect, ...]) -> None:
-        records = [effect.record for effect in effects if isinstance(effect, contract.Persist)]
-        journal = self._journal
-        assert journal is not None
+        if not effects:
+            return
+        records = [effect.record for effect in effects if type(effect) is Persist]
+        maybe_crash = self._world.maybe_crash if self._is_honest else None
         if records:
-            self._world.maybe_crash(self)
+            journal = self._journal
+            assert journal is not None
+            if maybe_crash is not None:
+                maybe_crash(self)
             journal.append(records)
-            self._world.maybe_crash(self)
+            if maybe_crash is not None:
+                maybe_crash(self)
             journal.sync()
+        performers = self._performers
         for effect in effects:
-            self._world.maybe_crash(self)
-            self._perform_one(effect)
+            if maybe_crash is not None:
+                maybe_crash(self)
+            if type(effect) is not Persist:
+                performers[type(effect)](effect)
 
-    def _perform_one(self, effect: Effect) -> None:
-        world = self._world
-        match effect:
-            case contract.Persist():
-                pass
-            case contract.Broadcast(message):
-                world.hear(self, message)
-                world.broadcast(self.index, message)
-            case contract.Send(peer, message):
-                world.hear(self, message)
-                world.send(self.index, peer[0], message)
-            case contract.FetchCertificate(request, hint, attempt):
-                world.send(self.index, self._choose_peer(hint, attempt), request)
-            case contract.FetchBlock(block_hash, _, hint, attempt):
-                self._engine_wants.add(block_hash)
-                if block_hash in self.bodies:
-                    self._answer_wants(block_hash)
-                else:
-                    self._fetch(block_hash, hint, attempt)
-            case contract.Build():
-                self._build(effect)
-            case contract.Judge(block, _):
-                self._judging[block.hash] = block
-                self._judge(block.hash)
-            case contract.SetTimer(timer, view, delay_ms):
-                self._set_timer(timer, view, delay_ms)
-            case contract.CancelTimer(timer):
-                self._timers.pop(timer, None)
-            case contract.Finalize(certificate):
-                world.note(f"final {certificate.subject.view}", self.index)
-                self._finals.append(certificate.subject.block_hash)
-                self._commit()
-            case contract.ReportEvidence(evidence):
-                world.safety.accuse(evidence)
-            case contract.Halt(reason, _):
-                world.halted(self.index, reason)
-            case _:
-                assert_never(effect)
+    def _perform_broadcast(self, effect: contract.Broadcast) -> None:
+        self._world.hear(self, effect.message)
+        self._world.broadcast(self.index, effect.message)
 
-    def _set_timer(self, timer: Timer, view: int, delay_ms: int) -> None:
-        token = self._timers[timer] = self._world.make_token()
+    def _perform_send(self, effect: contract.Send) -> None:
+        self._world.hear(self, effect.message)
+        self._world.send(self.index, effect.peer[0], effect.message)
 
-        def fire() -> None:
-            if self._timers.get(timer) == token:
-                del self._timers[timer]
-                self.handle(TimerFired(timer, view))
+    def _perform_fetch_certificate(self, effect: contract.FetchCertificate) -> None:
+        peer = self._choose_peer(effect.hint, effect.attempt)
+        self._world.send(self.index, peer, effect.request)
 
-        self._later(delay_ms, fire)
+    def _perform_fetch_block(self, effect: contract.FetchBlock) -> None:
+        self._engine_wants.add(effect.block_hash)
+        if effect.block_hash in self.bodies:
+            self._answer_wants(effect.block_hash)
+        else:
+            self._fetch(effect.block_hash, effect.hint, effect.attempt)
 
-    def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
-        incarnation = self.incarnation
+    def _perform_judge(self, effect: contract.Judge) -> None:
+        self._judging[effect.block.hash] = effect.block
+        self._judge(effect.block.hash)
 
-        def act_if_alive() -> None:
-            if self.incarnation == incarnation and self.is_up:
-                act()
+    def _perform_cancel_timer(self, effect: contract.CancelTimer) -> None:
+        self._timers.pop(effect.timer, None)
 
-        self._world.schedule(delay_ms, act_if_alive)
+    def _perform_finalize(self, effect: contract.Finalize) -> None:
+        certificate = effect.certificate
+        self._world.note(f"final {certificate.subject.view}", self.index)
+        self._finals.append(certificate)
+        self._commit()
+        self._observe(certificate)
+
+    def _perform_report(self, effect: contract.ReportEvidence) -> None:
+        first = effect.evidence.first
+        self._world.record("evidence", self.index, f"validator {first.signer}, view {first.subject.view}")
+        self._world.safety.accuse(effect.evidence)
+
+    def _perform_halt(self, effect: contract.Halt) -> None:
+        self._world.halted(self.index, effect.reason)
+
+    def _set_timer(self, effect: contract.SetTimer) -> None:
+        token = self._timers[effect.timer] = self._world.make_token()
+        self._world.push(effect.delay_ms, self._fire, (effect.timer, effect.view, token))
+
+    def _fire(self, timer: Timer, view: int, token: int) -> None:
+        # Tokens are never used twice: those of an earlier life are not in the table.
+        if self._timers.get(timer) == token and self.engine is not None:
+            del self._timers[timer]
+            self.handle(TimerFired(timer, view))
+
+    def _later(self, delay_ms: int, act: Callable[..., None], *arguments: Any) -> None:
+        self._world.push(delay_ms, self._act_if_alive, (self.incarnation, act, arguments))
+
+    def _act_if_alive(self, incarnation: int, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self.incarnation == incarnation and self.engine is not None:
+            act(*arguments)
+
+    def _observe(self, certificate: Certificate) -> None:
+        """While observing only: learn from a finalization when signing is safe again."""
+        observation = self._observation
+        if observation is None or self._finals or self.engine is None:
+            return
+        observation.note(certificate, self.engine.view)
+        if observation.above_view is not None:
+            assert self._journal is not None
+            self._observation, self.is_damaged = None, False
+            self.signs_above = observation.above_view
+            self._journal.allow_signing(observation.above_view)
+            self._world.note(f"signs above {observation.above_view}", self.index)
+            self._later(0, self.handle, SigningAllowed(observation.above_view))
 
     # --- the toy ledger -------------------------------------------------------------------------------
 
     def has_branch(self, block_hash: bytes) -> bool:
         """Whether this block and all its ancestors down to the committed chain are durable."""
-        committed = {block.hash for block in self.committed}
-        while block_hash not in committed:
+        while block_hash not in self._committed_hashes:
             payload = self.bodies.get(block_hash)
             if payload is None:
                 return False
@@ -214,22 +293,22 @@ class Host:
         return True
 
     def _build(self, build: contract.Build) -> None:
-        rng = self._rng
-        if not build.is_empty_allowed and rng.random() < 0.5:
-            self._later(rng.randint(1, 200), lambda: self.handle(WorkWaiting()))
+        if not build.is_empty_allowed and self._random() < 0.5:
+            self._later(self._draw_ms(WORK_MS), self.handle, WorkWaiting())
             return
-        if rng.random() < self._world.config.build_failures:
-            self._later(rng.randint(*BUILD_MS), lambda: self.handle(BlockBuilt(build.view, None, b"")))
+        if self._random() < self._world.build_failures:
+            self._later(self._draw_ms(BUILD_MS), self.handle, BlockBuilt(build.view, None, b""))
             return
-        payload = toys.make_payload(build.parent, build.view, self.index, rng.randrange(toys.VALID_SALTS))
-        block = toys.read_block(payload)
+        salt = int(self._random() * toys.VALID_SALTS)
+        payload = toys.make_payload(build.parent, build.view, self.index, salt)
+        self._later(
+            self._draw_ms(BUILD_MS), self._finish_build, build.view, toys.read_block(payload), payload
+        )
 
-        def finish() -> None:
-            self.bodies[block.hash] = payload  # durable before it is answered
-            self._valid.add(block.hash)
-            self.handle(BlockBuilt(build.view, block, payload))
-
-        self._later(rng.randint(*BUILD_MS), finish)
+    def _finish_build(self, view: int, block: BlockRef, payload: bytes) -> None:
+        self.bodies[block.hash] = payload  # durable before it is answered
+        self._valid.add(block.hash)
+        self.handle(BlockBuilt(view, block, payload))
 
     def _judge(self, block_hash: bytes) -> None:
         """Answer if body and ancestors are there; else fetch, and come back when something arrives."""
@@ -240,26 +319,26 @@ class Host:
         if payload is None:
             self._fetch(block_hash, block.proposer, 0)
         elif block.parent_hash in self._valid or block.view <= self.committed[-1].view:
-            is_valid = toys.is_valid_payload(payload)
-
-            def answer() -> None:
-                if self._judging.pop(block_hash, None) is None:
-                    return
-                if is_valid:
-                    self._valid.add(block_hash)
-                self.handle(BlockJudged(block_hash, Judgement.VALID if is_valid else Judgement.INVALID))
-                for child in [ref.hash for ref in self._judging.values() if ref.parent_hash == block_hash]:
-                    self._judge(child)
-
-            self._later(self._rng.randint(*JUDGE_MS), answer)
+            self._later(self._world.draw_judge_ms(self.index), self._answer_judge, block, payload)
             return
-        self._later(0, lambda: self.handle(BlockJudged(block_hash, Judgement.NOT_YET)))
+        self._later(0, self.handle, BlockJudged(block_hash, Judgement.NOT_YET))
+
+    def _answer_judge(self, block: BlockRef, payload: bytes) -> None:
+        if self._judging.pop(block.hash, None) is None:
+            return
+        parent = self.bodies.get(block.parent_hash)
+        is_valid = toys.is_valid_payload(payload) and toys.is_height_right(block, parent)
+        if is_valid:
+            self._valid.add(block.hash)
+        self.handle(BlockJudged(block.hash, Judgement.VALID if is_valid else Judgement.INVALID))
+        for child in [ref.hash for ref in self._judging.values() if ref.parent_hash == block.hash]:
+            self._judge(child)
 
     def _commit(self) -> None:
         """Commit final blocks in order, as far as their bodies are there; fetch the rest."""
-        for final_hash in list(self._finals):
+        for final in list(self._finals):
             branch: list[BlockRef] = []
-            block_hash, tip = final_hash, self.committed[-1]
+            block_hash, tip = final.subject.block_hash, self.committed[-1]
             while block_hash != tip.hash:
                 payload = self.bodies.get(block_hash)
                 if payload is None:
@@ -270,21 +349,28 @@ class Host:
                     break  # an earlier one than the tip: committed already
                 branch.append(block)
                 block_hash = block.parent_hash
-            self._finals.remove(final_hash)
+            self._finals.remove(final)
             for block in reversed(branch):
                 self._world.safety.commit(self.index, block)
                 self.committed.append(block)
+                self._committed_hashes.add(block.hash)
                 self._valid.add(block.hash)
-            for waiting in list(self._judging):
-                self._judge(waiting)
+            if branch:
+                self.finalization = final
+                self._world.record("commit", self.index, f"height {self.committed[-1].height}")
+                for waiting in list(self._judging):
+                    self._judge(waiting)
 
     # --- bodies over the network --------------------------------------------------------------------
 
     def _choose_peer(self, hint: int | None, attempt: int) -> int:
         if hint is not None and attempt == 0 and hint != self.index:
             return hint
-        others = [index for index in range(len(self._world.hosts)) if index != self.index]
-        return self._rng.choice(others) if others else self.index
+        nodes = len(self._world.hosts)
+        if nodes == 1:
+            return self.index
+        chosen = int(self._random() * (nodes - 1))
+        return chosen + (chosen >= self.index)
 
     def _fetch(self, block_hash: bytes, hint: int | None, attempt: int) -> None:
         if block_hash in self.bodies or (attempt == 0 and block_hash in self._wanted):
@@ -292,40 +378,36 @@ class Host:
         self._wanted.add(block_hash)
         self._world.request_body(self.index, self._choose_peer(hint, attempt), block_hash)
         if attempt == 0:
-            self._retry_fetch(block_hash, 1)
+            self._later(FETCH_RETRY_MS, self._retry_fetch, block_hash, 1)
 
     def _retry_fetch(self, block_hash: bytes, attempt: int) -> None:
-        def again() -> None:
-            is_needed = block_hash in self._judging or block_hash in self._engine_wants or self._finals
-            if block_hash in self.bodies or not is_needed:
-                self._wanted.discard(block_hash)
-                return
-            self._fetch(block_hash, None, attempt)
-            self._retry_fetch(block_hash, attempt + 1)
-
-        self._later(FETCH_RETRY_MS * min(attempt, 8), again)
+        is_needed = block_hash in self._judging or block_hash in self._engine_wants or self._finals
+        if block_hash in self.bodies or not is_needed:
+            self._wanted.discard(block_hash)
+            return
+        self._fetch(block_hash, None, attempt)
+        delay_ms = FETCH_RETRY_MS * min(attempt + 1, FETCH_RETRIES_GROWING)
+        self._later(delay_ms, self._retry_fetch, block_hash, attempt + 1)
 
     def take_body(self, payload: bytes) -> None:
         """A body arrived: make it durable, then go on with whatever waited for it."""
-        block = toys.read_block(payload)
+        self._later(self._draw_ms(BODY_SYNC_MS), self._keep_body, toys.read_block(payload), payload)
 
-        def keep() -> None:
-            if block.hash in self.bodies:
-                return
-            self.bodies[block.hash] = payload
-            self._wanted.discard(block.hash)
-            self._answer_wants(block.hash)
-            self._judge(block.hash)
-            self._commit()
-
-        self._later(self._rng.randint(*BODY_SYNC_MS), keep)
+    def _keep_body(self, block: BlockRef, payload: bytes) -> None:
+        if block.hash in self.bodies:
+            return
+        self.bodies[block.hash] = payload
+        self._wanted.discard(block.hash)
+        self._answer_wants(block.hash)
+        self._judge(block.hash)
+        self._commit()
 
     def _answer_wants(self, block_hash: bytes) -> None:
         if block_hash in self._engine_wants:
             self._engine_wants.discard(block_hash)
             payload = self.bodies[block_hash]
-            block = toys.read_block(payload)
-            self._later(0, lambda: self.handle(BlockFetched(block, payload)))
+            self._later(0, self.handle, BlockFetched(toys.read_block(payload), payload))
 
-    def receive(self, message: contract.Message, sender: int) -> None:
-        self.handle(Received(message, bytes((sender,))))
+    def receive(self, message: Message, sender: int) -> None:
+        if self.engine is not None and (self._is_needed is None or self._is_needed(message)):
+            self._step(self.engine.step, Received(message, _NAMES[sender]))

@@ -1,56 +1,70 @@
-"""The network between simulated nodes: latency, loss, duplication, reordering, partitions.
+"""The network between simulated nodes: latency, loss, duplication, reordering, slow links, cuts.
 
 Invariant: every draw comes from the world's one generator, in the order of sending. A healed network
-delivers everything once, within the bound on latency.
+delivers everything once, within the bound on latency. Two draws for an ordinary message: this is the
+most frequent thing that happens in a run.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Final
 
+SLOW_FACTOR: Final = 10  # longer than a view's timeout at the default latency
 
-@dataclass(frozen=True, slots=True)
-class LinkFaults:
-    """Probabilities per message; latencies are uniform between the bounds, so messages overtake."""
-
-    loss: float = 0.0
-    duplication: float = 0.0
-    latency_ms_min: int = 1
-    latency_ms_max: int = 30
-    slow_share: float = 0.0  # of messages that take ten times as long
+Pairs = frozenset[tuple[int, int]]  # (from, to)
 
 
 class Links:
-    """Decides when, how often and whether a message arrives."""
+    """Decides when, how often and whether a message arrives. Faults set the attributes."""
 
-    def __init__(self, faults: LinkFaults, rng: random.Random) -> None:
-        self._faults = faults
-        self._rng = rng
-        self._cut: frozenset[tuple[int, int]] = frozenset()
-        self.sent = 0
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.slow_share = 0.0
+        self.slow: Pairs = frozenset()
+        self._cuts: dict[str, Pairs] = {}
+        self._cut: Pairs = frozenset()  # the union
+        self.set_latency(1, 20)
+
+    def set_latency(self, ms_min: int, ms_max: int, shape: int = 1) -> None:
+        """ms_min + (ms_max - ms_min) * u ** shape, with u uniform in [0, 1)."""
+        self._ms_min, self._span, self._shape = ms_min, ms_max - ms_min + 1, shape
 
     def heal(self) -> None:
-        """From now on nothing is lost, repeated or cut."""
-        faults = self._faults
-        self._faults = LinkFaults(latency_ms_min=faults.latency_ms_min, latency_ms_max=faults.latency_ms_max)
-        self._cut = frozenset()
+        """From now on nothing is lost, repeated, slow or cut; latency stays as it was."""
+        self.loss = self.duplication = self.slow_share = 0.0
+        self.slow = self._cut = frozenset()
+        self._cuts.clear()
 
-    def cut(self, links: Iterable[tuple[int, int]]) -> None:
-        """Cut these (from, to) links and mend all others; asymmetric cuts are possible."""
-        self._cut = frozenset(links)
+    @property
+    def cut_now(self) -> Pairs:
+        return self._cut
+
+    def cut(self, name: str, links: Pairs) -> bool:
+        """Cut these links under this name, in place of those cut under it before; whether that is news."""
+        before = self._cut
+        self._cuts[name] = links
+        self._cut = frozenset().union(*self._cuts.values())
+        return self._cut != before
 
     def draw_delays_ms(self, sender: int, receiver: int) -> tuple[int, ...]:
         """How long each copy of a message takes; empty when it is lost."""
-        self.sent += 1
-        faults, rng = self._faults, self._rng
-        if (sender, receiver) in self._cut or (faults.loss and rng.random() < faults.loss):
+        if self._cut and (sender, receiver) in self._cut:
             return ()
-        copies = 2 if faults.duplication and rng.random() < faults.duplication else 1
-        return tuple(self._draw_latency_ms() for _ in range(copies))
+        factor = 1
+        draw = self._random()  # one draw decides between loss, duplication and slowness
+        if draw < self.loss:
+            return ()
+        draw -= self.loss
+        if draw < self.duplication:
+            return (self._draw_latency_ms(), self._draw_latency_ms())
+        if draw - self.duplication < self.slow_share:
+            factor = SLOW_FACTOR
+        if self.slow and (sender, receiver) in self.slow:
+            factor = SLOW_FACTOR
+        return (factor * (self._ms_min + int(self._span * self._random() ** self._shape)),)
 
     def _draw_latency_ms(self) -> int:
-        faults, rng = self._faults, self._rng
-        latency_ms = rng.randint(faults.latency_ms_min, faults.latency_ms_max)
-        return 10 * latency_ms if faults.slow_share and rng.random() < faults.slow_share else latency_ms
+        return self._ms_min + int(self._span * self._random() ** self._shape)

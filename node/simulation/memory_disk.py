@@ -11,8 +11,11 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from consensus.errors import Fault, Rejected
+
+FLIP_BYTES_MIN: Final = 4_096  # several records: none spans the last three quarters of it
 
 
 @dataclass(slots=True)
@@ -107,6 +110,23 @@ class MemoryDisk:
 
     def remove(self, path: Path) -> None:
         self._files.pop(path, None)
+
+    def mend(self) -> None:
+        """There is room again, and syncs succeed."""
+        self.bytes_left = None
+        self.is_sync_failing = False
+
+    def flip_bit(self, path: Path, rng: random.Random) -> bool:
+        """Damage what is durable, in the first quarter of the file; whether there was enough to damage.
+
+        The last record must stay sound: damage there cannot be told from a write that never finished.
+        """
+        content = self._files.get(path)
+        if content is None or len(content.data) < FLIP_BYTES_MIN:
+            return False
+        place = rng.randrange(2 * len(content.data))
+        content.data[place // 8] ^= 1 << place % 8
+        return True
 
     def crash(self, rng: random.Random) -> None:
         """Lose what was not synced; half of the time a part of it stays, cut anywhere."""

@@ -150,6 +150,13 @@ async def test_bad_parameters_are_named(session: aiohttp.ClientSession, path: st
     assert problem["field"]
 
 
+async def test_an_unknown_parameter_is_named_as_it_was_written(session: aiohttp.ClientSession) -> None:
+    _, problem = await get(session, "/v1/blocks?limt=1")
+    assert problem["field"] == "limt"
+    _, problem = await get(session, "/v1/blocks?" + "n" * 100 + "=1")
+    assert problem["field"] == "n" * 40
+
+
 async def test_a_final_transaction_comes_with_a_proof_that_verifies(
     session: aiohttp.ClientSession, door: FakeDoor
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from consensus.bft.messages import make_block_reader
 from consensus.block import Header
 from consensus.errors import Rejected
 from consensus.ledger.execution import Built
+from consensus.ledger.rules import Rules
+from consensus.ledger.state import View
 from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import ManualClock
@@ -156,6 +160,24 @@ def test_what_turns_out_invalid_leaves_the_mempool_with_its_reason(bench: Bench)
     assert drop is not None
     assert drop.code == "nonce_used"
     assert len(bench.mempool) == 0
+
+
+def test_what_a_refused_one_held_up_is_built_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, deferred = bench.factory.transfer(0, 1), bench.factory.transfer(0, 2)
+    bench.submit(refused, deferred)
+    build_block = type(bench.rules).build_block
+
+    def refuse(rules: Rules, view: View, candidates: Sequence[Transaction], **more: Any) -> Built:
+        if refused not in candidates:
+            return build_block(rules, view, candidates, **more)
+        return replace(
+            build_block(rules, view, (), **more), refused=((refused, 9_000),), deferred=(deferred,)
+        )
+
+    monkeypatch.setattr(type(bench.rules), "build_block", refuse)
+    answer = bench.build(bench.chain.finalized, is_empty_allowed=False)
+    assert bench.get_transactions(answer) == (deferred,)
+    assert not bench.proposer.is_waiting
 
 
 def test_a_parent_that_is_not_here_is_answered_as_a_failure(bench: Bench) -> None:

@@ -272,6 +272,13 @@ def test_rows_wait_for_reports_that_are_due() -> None:
         assert all(place[row.id] > place[tx.id] for row in late)
 
 
+def test_few_rows_over_many_weeks_wait_for_reports_that_would_come_too_late() -> None:
+    network = FakeNetwork(timestamp_ms=START_MS)
+    report = play(network, make_trace(300, step_ms=DAY_MS // 3, frauds=(0, 3, 20, 50, 70)))
+    assert report["reports"]["final"] == 5
+    assert report["retries"]["codes"] == {}
+
+
 def test_without_labels_there_is_no_quality() -> None:
     assert play(FakeNetwork(), make_trace(20, frauds=None))["quality"] is None
 

@@ -1,0 +1,145 @@
+"""What may go wrong in a simulated run, and what a run came to.
+
+The plain numbers of a SimulationConfig stand for the commonest faults; `list_faults` spells them out, and
+`faults` takes any other. A run is wholly determined by its config, its seed and the commit.
+
+Invariant: the faulty (villains, those absent after healing, those whose journal was damaged) hold less
+than a third of the stake, or the config is refused unless it says that it is beyond the promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.errors import Rejected
+from node.simulation import faults as fault
+from node.simulation.faults import Fault
+from node.simulation.villains import parse_villain
+
+NODES_MAX: Final = 64  # a node's name is one byte on the simulated wire, and a run must end today
+RATES: Final = ("loss", "duplication", "slow_share", "crashes", "build_failures", "flipped_bits")
+CHANCES: Final = ("partitions", "blackouts", "slow_links", "full_disks", "failed_syncs")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationConfig:
+    """Shares are per message (loss, duplication, slow_share), per effect (crashes), per build, or per tick
+    of faults.TICK_MS (partitions, blackouts, slow_links, full_disks, failed_syncs).
+
+    stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
+    name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
+    between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
+    damage the journal. faulty_ms: length of the phase with faults. All times are simulated ms: those
+    of the engine are short, so that a short run holds many views.
+    """
+
+    nodes: int = 4
+    stakes: tuple[int, ...] = ()
+    loss: float = 0.05
+    duplication: float = 0.02
+    slow_share: float = 0.01
+    latency_ms_max: int = 20
+    crashes: float = 0.002
+    crash_at: int = -1
+    blackouts: float = 0.0
+    partitions: float = 0.3
+    slow_links: float = 0.0
+    flipped_bits: float = 0.0
+    full_disks: float = 0.0
+    failed_syncs: float = 0.0
+    equivocators: int = 0
+    villains: tuple[str, ...] = ()
+    absent: int = 0
+    build_failures: float = 0.01
+    faults: tuple[Fault, ...] = ()
+    faulty_ms: int = 1_200  # three ticks
+    delta_ms: int = 60  # above a fetch, a judgement and a vote at the largest latency
+    delta_ms_max: int = 1_000
+    block_interval_ms: int = 40
+    standstill_ms: int = 400
+    standstill_ms_max: int = 1_600
+    is_beyond_promise: bool = False  # let a third of the stake and more lie: to see it break
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= NODES_MAX:
+            raise Rejected(f"{self.nodes} is out of range", field="--nodes", mend=f"use 1 to {NODES_MAX}")
+        if self.stakes and len(self.stakes) != self.nodes:
+            raise Rejected(f"{len(self.stakes)} stakes for {self.nodes} nodes", field="--stakes")
+        for name in RATES + CHANCES:
+            # A rate of 1 lets nothing through; a chance of 1 is a fault at every tick.
+            rate = getattr(self, name)
+            if not 0 <= rate <= 1 or (name in RATES and rate == 1):
+                raise Rejected(
+                    f"{rate} must be at least 0 and below 1",
+                    field=f"--{name.replace('_', '-')}",
+                    mend="use e.g. 0.1",
+                )
+        if self.faulty_ms < 0 or self.latency_ms_max < 1:
+            raise Rejected("times are positive", field="--faulty-ms")
+        for item in self.faults:
+            item.check(self.nodes)
+        if self.equivocators < 0 or self.absent < 0:
+            raise Rejected("must be 0 or more", field="--equivocators")
+        if 3 * self.weigh_faulty() >= sum(self.all_stakes) and not self.is_beyond_promise:
+            raise Rejected(
+                "the faulty could hold a third of the stake: nothing is promised then",
+                field="--villain",
+                mend=f"use at most {(self.nodes - 1) // 3} of {self.nodes}",
+            )
+
+    def weigh_faulty(self) -> int:
+        """The most stake that the faulty could hold, wherever the seed places them. Raises Rejected."""
+        stakes = list(self.all_stakes)
+        faulty = 0
+        for villain in self.all_villains:
+            name, index = parse_villain(villain)
+            if index is not None:
+                if index >= self.nodes or stakes[index] == 0:
+                    raise Rejected(f"{name}@{index} is no place for it", field="--villain")
+                faulty += stakes[index]
+                stakes[index] = 0
+        unplaced = sum("@" not in villain for villain in self.all_villains)
+        return faulty + sum(sorted(stakes, reverse=True)[: unplaced + self.absent])
+
+    @property
+    def all_villains(self) -> tuple[str, ...]:
+        return ("equivocator",) * self.equivocators + self.villains
+
+    @property
+    def all_stakes(self) -> tuple[int, ...]:
+        return self.stakes or (1,) * self.nodes
+
+    def list_faults(self) -> tuple[Fault, ...]:
+        """Every fault of the run, those named by a number first."""
+        named: tuple[tuple[bool, Fault], ...] = (
+            (True, fault.Latency(1, self.latency_ms_max)),
+            (self.loss > 0, fault.Loss(self.loss)),
+            (self.duplication > 0, fault.Duplication(self.duplication)),
+            (self.slow_share > 0, fault.SlowMessages(self.slow_share)),
+            (self.slow_links > 0, fault.SlowLinks(self.slow_links)),
+            (self.partitions > 0, fault.RandomCuts(self.partitions)),
+            (self.build_failures > 0, fault.BuildFailures(self.build_failures)),
+            (self.crashes > 0, fault.Crashes(self.crashes)),
+            (self.crash_at >= 0, fault.CrashAt(self.crash_at)),
+            (self.blackouts > 0, fault.Blackouts(self.blackouts)),
+            (self.flipped_bits > 0, fault.FlippedBits(self.flipped_bits)),
+            (self.full_disks > 0, fault.FullDisks(self.full_disks)),
+            (self.failed_syncs > 0, fault.FailedSyncs(self.failed_syncs)),
+        )
+        return (*(item for is_on, item in named if is_on), *self.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. views: the highest view entered; finalized: height of the longest chain."""
+
+    seed: int
+    violation: str
+    trace_hash: str
+    views: int
+    finalized: int
+    simulated_ms: int
+    events: int
+    crashes: int
+    evidence: int

@@ -1,0 +1,163 @@
+"""What a scenario may expect, and whether it came so.
+
+    expect no violation                  expect violation agreement
+    expect final >= 5                    expect view 3 notarized | nullified | final | skipped
+    expect view 3 not final              expect no view nullified after 2
+    expect nullify votes in view 3 = 4   (of honest validators)
+    expect evidence against 3            expect no evidence
+    expect refused messages from 3       expect no refused messages
+    expect views <= 20                   expect crashes = 4
+    expect rounds <= 70                  expect resumed within 8 views
+    expect no vote of 2 after 1s         expect node 2 at final >= 5
+
+`final` counts blocks of the longest chain; `rounds`: views that any honest engine kept in memory at once;
+`skipped`: no block of that view is on the final chain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from consensus.bft.contract import BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run came to, as expectations see it. last_votes_ms: when each node last signed a new vote."""
+
+    violation: str
+    chain: tuple[BlockRef, ...]
+    notarized: frozenset[int]
+    nullified: frozenset[int]
+    accused: frozenset[int]
+    refused: frozenset[int]
+    views: int
+    crashes: int
+    rounds_max: int
+    resumed_views: int  # from healing to the first view that is final on all nodes
+    heights: dict[int, int] = field(default_factory=dict)
+    votes: dict[tuple[int, str], int] = field(default_factory=dict)  # of honest nodes: view, kind -> how many
+    last_votes_ms: dict[int, int] = field(default_factory=dict)
+
+
+def _compare(value: int, sign: str, bound: int) -> bool:
+    return {"=": value == bound, ">=": value >= bound, "<=": value <= bound}[sign]
+
+
+def _is_view(facts: Facts, view: int, state: str) -> bool:
+    on_chain = {block.view for block in facts.chain}
+    states = {
+        "notarized": view in facts.notarized,
+        "nullified": view in facts.nullified,
+        "final": view in on_chain,
+        "skipped": view not in on_chain and view < facts.chain[-1].view,
+    }
+    return states[state]
+
+
+def _check_view(match: re.Match[str], facts: Facts) -> str:
+    holds = _is_view(facts, int(match["view"]), match["state"])
+    if holds == (match["negation"] is None):
+        return ""
+    return f"view {match['view']} is {'' if holds else 'not '}{match['state']}"
+
+
+def _check_number(match: re.Match[str], facts: Facts) -> str:
+    values = {
+        "final": len(facts.chain) - 1,
+        "views": facts.views,
+        "crashes": facts.crashes,
+        "rounds": facts.rounds_max,
+    }
+    value = values[match["name"]]
+    return "" if _compare(value, match["sign"], int(match["bound"])) else f"{match['name']} is {value}"
+
+
+def _check_node(match: re.Match[str], facts: Facts) -> str:
+    height = facts.heights.get(int(match["node"]), 0)
+    return "" if _compare(height, match["sign"], int(match["bound"])) else f"it is at {height}"
+
+
+def _check_violation(match: re.Match[str], facts: Facts) -> str:
+    if facts.violation and facts.violation.startswith(match["name"] or ""):
+        return ""
+    return facts.violation or "every invariant held"
+
+
+def _check_evidence(match: re.Match[str], facts: Facts) -> str:
+    wanted = frozenset(map(int, match["nodes"].split()))
+    return "" if facts.accused == wanted else f"evidence was against {sorted(facts.accused) or 'nobody'}"
+
+
+def _check_refused(match: re.Match[str], facts: Facts) -> str:
+    wanted = frozenset(map(int, match["nodes"].split()))
+    return "" if facts.refused == wanted else f"refused were those of {sorted(facts.refused) or 'nobody'}"
+
+
+def _check_resumed(match: re.Match[str], facts: Facts) -> str:
+    bound = int(match["views"])
+    return "" if facts.resumed_views <= bound else f"it took {facts.resumed_views} views"
+
+
+def _check_silence(match: re.Match[str], facts: Facts) -> str:
+    last_ms = facts.last_votes_ms.get(int(match["node"]), -1)
+    bound_ms = int(match["time"]) * (1000 if match["unit"] == "s" else 1)
+    return "" if last_ms <= bound_ms else f"its last vote came at {last_ms} ms"
+
+
+def _check_no_nullified(match: re.Match[str], facts: Facts) -> str:
+    lost = sorted(view for view in facts.nullified if view > int(match["view"]))
+    return f"nullified are {lost}" if lost else ""
+
+
+def _check_votes(match: re.Match[str], facts: Facts) -> str:
+    count = facts.votes.get((int(match["view"]), match["kind"]), 0)
+    return "" if _compare(count, match["sign"], int(match["bound"])) else f"there are {count}"
+
+
+def _check_none(found: Callable[[Facts], object], said: str) -> Callable[[re.Match[str], Facts], str]:
+    return lambda _, facts: f"{said} {found(facts)}" if found(facts) else ""
+
+
+_NODES: Final = r"(?P<nodes>\d+(?: \d+)*)"
+_NUMBER: Final = r"(?P<sign>>=|<=|=) (?P<bound>\d+)"
+_FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
+    ("no violation", _check_none(lambda facts: facts.violation, "violated:")),
+    ("violation(?: (?P<name>.+))?", _check_violation),
+    ("no evidence", _check_none(lambda facts: sorted(facts.accused), "there is some against")),
+    (f"evidence against {_NODES}", _check_evidence),
+    ("no refused messages", _check_none(lambda facts: sorted(facts.refused), "there are some from")),
+    (f"refused messages from {_NODES}", _check_refused),
+    (r"no view nullified after (?P<view>\d+)", _check_no_nullified),
+    (rf"(?P<kind>notarize|nullify|finalize) votes in view (?P<view>\d+) {_NUMBER}", _check_votes),
+    (r"view (?P<view>\d+) (?P<negation>not )?(?P<state>notarized|nullified|final|skipped)", _check_view),
+    (f"(?P<name>final|views|crashes|rounds) {_NUMBER}", _check_number),
+    (rf"node (?P<node>\d+) at final {_NUMBER}", _check_node),
+    (r"resumed within (?P<views>\d+) views", _check_resumed),
+    (r"no vote of (?P<node>\d+) after (?P<time>\d+)(?P<unit>ms|s)", _check_silence),
+)
+
+
+def check_words(words: tuple[str, ...]) -> None:
+    """Raises ValueError when nobody knows what these words expect."""
+    if _find(words) is None:
+        raise ValueError(f'"{" ".join(words)}" is nothing that can be expected (see expectations.py)')
+
+
+def judge_words(words: tuple[str, ...], facts: Facts) -> str:
+    """ "" when it came so; otherwise what came instead."""
+    found = _find(words)
+    assert found is not None
+    match, check = found
+    return check(match, facts)
+
+
+def _find(words: tuple[str, ...]) -> tuple[re.Match[str], Callable[[re.Match[str], Facts], str]] | None:
+    for pattern, check in _FORMS:
+        match = re.fullmatch(pattern, " ".join(words))
+        if match is not None:
+            return match, check
+    return None

@@ -1,0 +1,242 @@
+"""The mutants: one rule broken in each, and the checks that should notice.
+
+consensus.md names the first ten; the rest are of the same kind in journal, engine, ledger, mempool and sync.
+A check is a line for `assay` (simulated runs) or for pytest; the first that fails kills the mutant, so the
+world's checkers come first and the examples of the unit tests last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`old` stands exactly once in `file`; `new` takes its place."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`breaks`: the rule, in words."""
+
+    name: str
+    breaks: str
+    edits: tuple[Edit, ...]
+    checks: tuple[str, ...]
+
+
+CALM: Final = "simulate --runs 10 --jobs 1"
+ROUGH: Final = "simulate --runs 60 --loss 0.1 --crashes 0.006 --blackouts 0.2 --faulty-ms 2400 --jobs 1"
+TWO_FACED: Final = f"{ROUGH} --villain equivocator"
+DAMAGED: Final = "simulate --runs 60 --crashes 0.01 --flipped-bits 0.6 --faulty-ms 3000 --jobs 1"
+FORGED: Final = "simulate --runs 20 --villain forger --jobs 1"
+FLOODED: Final = "simulate --runs 10 --villain flooder --jobs 1"
+WRONG_BLOCKS: Final = "simulate --runs 40 --villain invalid-proposer --crashes 0.004 --jobs 1"
+RULES: Final = "pytest tests/unit/test_simplex_rules.py tests/unit/test_simplex_mistakes.py"
+JOURNAL: Final = "pytest tests/unit/test_journal.py"
+VOTES: Final = "pytest tests/unit/test_vote.py tests/unit/test_messages.py"
+LEDGER: Final = "pytest tests/unit/test_ledger_transfers.py tests/unit/test_ledger_blocks.py tests/unit/test_ledger_laws.py"
+MEMPOOL: Final = "pytest tests/unit/test_pending_line.py tests/unit/test_mempool.py tests/unit/test_pending.py tests/unit/test_receipts.py"
+SYNC: Final = "pytest tests/unit/test_catch_up_signatures.py tests/unit/test_catch_up.py tests/unit/test_chain.py"
+
+SIMPLEX, FOLLOWER, REPLICA = (f"consensus/bft/{name}.py" for name in ("simplex", "follower", "replica"))
+WORK: Final = "consensus/ledger/work.py"
+NODE_JOURNAL: Final = "node/journal.py"
+
+
+def _mutant(name: str, breaks: str, checks: tuple[str, ...], *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, breaks, tuple(Edit(*edit) for edit in edits), checks)
+
+
+ENGINE: Final = (
+    _mutant(
+        "finalize-after-nullify",
+        "rule 5: never finalize what I nullified",
+        (ROUGH, RULES),
+        (
+            SIMPLEX,
+            "and (found.has_vote(NULLIFY, self._own) or found.has_vote(FINALIZE, self._own))",
+            "and found.has_vote(FINALIZE, self._own)",
+        ),
+    ),
+    _mutant(
+        "nullify-after-finalize",
+        "rule 4: never nullify what I finalized",
+        (TWO_FACED, RULES),
+        (
+            SIMPLEX,
+            "if found.has_vote(NULLIFY, self._own) or found.has_vote(FINALIZE, self._own):\n            return\n        self._set_retry()",
+            "if found.has_vote(NULLIFY, self._own):\n            return\n        self._set_retry()",
+        ),
+    ),
+    _mutant(
+        "journal-forgotten",
+        "a restart begins with what the journal holds",
+        (ROUGH, RULES),
+        (SIMPLEX, "restored = restore(records, ", "restored = restore((), "),
+    ),
+    _mutant(
+        "notarize-unjudged",
+        "rule 3: notarize only what was judged valid, its body durable",
+        (CALM, RULES),
+        (SIMPLEX, "if self._blocks.is_valid(block.hash) and self._may_sign(self._view):", "if self._may_sign(self._view):"),
+    ),
+    _mutant(
+        "quorum-one-unit-low",
+        "q = floor(2W/3) + 1",
+        (TWO_FACED, VOTES),
+        ("consensus/vote.py", 'put(self, "quorum", 2 * total // 3 + 1)', 'put(self, "quorum", 2 * total // 3)'),
+    ),
+    _mutant(
+        "gap-unchecked",
+        "rule 3: a nullification for every skipped view",
+        (WRONG_BLOCKS, TWO_FACED, RULES),
+        (REPLICA, "return self._get_nullified_from() <= block.parent_view + 1", "return True"),
+    ),
+    _mutant(
+        "certificates-not-journaled",
+        "rule 6: a certificate is persisted before it counts",
+        (ROUGH, RULES),
+        (FOLLOWER, "self._emit(Persist(certificate))\n", "pass\n"),
+    ),
+    _mutant(
+        "own-votes-not-recounted",
+        "after a restart the own tally is seeded anew",
+        (ROUGH, RULES),
+        (SIMPLEX, "            self._count_vote(vote)\n        if self._view < restored.view:", "            del vote\n        if self._view < restored.view:"),
+    ),
+    _mutant(
+        "parent-below-final",
+        "rule 3: no parent below my last final view",
+        (WRONG_BLOCKS, TWO_FACED, RULES),
+        (REPLICA, "elif block.parent_view < self._final_view:\n            return False", "elif block.parent_view < self._final_view:\n            return True"),
+        (SIMPLEX, "if block.parent_view < self._final_view or is_forked or", "if is_forked or"),
+    ),
+    _mutant(
+        "leader-off-by-one",
+        "the schedule counts views from 1",
+        (CALM, "pytest tests/unit/test_leader.py"),
+        ("consensus/bft/leader.py", "divmod(view - 1, CHUNK_VIEWS)", "divmod(view, CHUNK_VIEWS)"),
+    ),
+    _mutant(
+        "restored-view-is-the-last",
+        "after a restart: the maximum over the records, not the last of them",
+        (ROUGH, RULES),
+        ("consensus/bft/restore.py", "view = max(reached, default=1)", "view = reached[-1] if reached else 1"),
+    ),
+    _mutant(
+        "not-yet-is-invalid",
+        "rule 10: a missing body is never invalid",
+        (CALM, RULES),
+        (FOLLOWER, "known.judgement = judgement  # Simplex rule 10", "known.judgement = judgement = Judgement.VALID if judgement is Judgement.VALID else Judgement.INVALID  #"),
+    ),
+    _mutant(
+        "no-relay",
+        "rule 6: a certificate is relayed on first receipt",
+        (ROUGH, RULES),
+        (FOLLOWER, "        self._emit(Broadcast(certificate))\n        for signer", "        for signer"),
+    ),
+    _mutant(
+        "standstill-is-silent",
+        "rule 8: when nothing becomes final, tell again",
+        (ROUGH, RULES),
+        (SIMPLEX, "self._standstills += 1\n                self._resend()", "self._standstills += 1"),
+    ),
+    _mutant(
+        "delta-never-grows",
+        "timers grow with the views since the last finalization",
+        (RULES, "pytest tests/unit/test_simplex_rules.py"),
+        ("consensus/bft/pacing.py", "min((view - final_view - 1) // GROWTH_VIEWS, 32)", "min(view - view, final_view - final_view)"),
+    ),
+    _mutant(
+        "far-votes-kept",
+        "rule 12: votes far ahead are dropped",
+        (FLOODED, RULES),
+        (FOLLOWER, "return  # Simplex rule 12", "pass"),
+        (REPLICA, "if subject.view > self._view + VIEWS_AHEAD_MAX:\n                    return False", "pass"),
+    ),
+    _mutant(
+        "blind-to-double-votes",
+        "two notarizes or finalizes for different blocks are evidence",
+        ("simulate --runs 1 --villain equivocating-voter --jobs 1", "pytest tests/unit/test_simplex_rules.py tests/unit/test_simplex_mistakes.py", "pytest tests/simulation/test_engines.py -k equivocator"),
+        ("consensus/bft/tally.py", "if held is not None and vote.signer not in found.accused and is_conflict(held, vote):", "if held is None and vote.signer in found.accused:"),
+    ),
+    _mutant(
+        "signers-may-repeat",
+        "a certificate's signers are distinct",
+        (FORGED, VOTES),
+        ("consensus/vote.py", "if any(low >= high for", "if any(low > high for"),
+    ),
+    _mutant(
+        "forged-quorum-taken",
+        "a certificate one unit short is refused",
+        (FORGED, VOTES),
+        ("consensus/vote.py", "if stake < validators.quorum:", "if stake < validators.quorum - 1:"),
+    ),
+)  # fmt: skip
+
+JOURNAL_MUTANTS: Final = (
+    _mutant(
+        "sync-forgotten",
+        "durable before audible",
+        (ROUGH, JOURNAL),
+        (NODE_JOURNAL, "        self._get_log().sync()\n        if self._size >", "        if self._size >"),
+    ),
+    _mutant(
+        "checksums-ignored",
+        "a damaged record is no record",
+        (JOURNAL, DAMAGED),
+        (NODE_JOURNAL, "if checksum != zlib.crc32(", "if checksum < 0 * zlib.crc32("),
+    ),
+    _mutant(
+        "damage-passed-over",
+        "damage before the tail: observe only",
+        (DAMAGED, JOURNAL),
+        (NODE_JOURNAL, 'scan.problem = scan.problem or f"a damaged record at byte {offset}, sound ones after it"', 'scan.problem = ""'),
+    ),
+    _mutant(
+        "mark-ignored",
+        "a journal missing beside a marked key: observe only",
+        (JOURNAL,),
+        (NODE_JOURNAL, "if not problem and mark is not None:", "if problem and mark is not None:"),
+    ),
+    _mutant(
+        "compaction-drops-votes",
+        "what lies above the last finalization survives compaction",
+        (ROUGH, JOURNAL),
+        (NODE_JOURNAL, "frames.extend(self._live[place])", "frames.extend(self._live[place][1:])"),
+    ),
+    _mutant(
+        "observer-signs-at-once",
+        "an observer waits for a quorum of others",
+        (DAMAGED, RULES),
+        (REPLICA, "            and self._observe_until is not None\n            and view > self._observe_until\n", ""),
+    ),
+)  # fmt: skip
+
+LEDGER_MUTANTS: Final = (
+    _mutant("nonce-used-twice", "a nonce is used once", (LEDGER,), (WORK, "self.nonce_window[sender] = window | 1 << behind", "self.nonce_window[sender] = window")),
+    _mutant("balance-unchecked", "nobody spends what they do not have", (LEDGER,), (WORK, "if self.balance[sender] < cost:", "if self.balance[sender] < 0:")),
+    _mutant("fee-not-charged", "money is conserved: fees come from the sender", (LEDGER,), (WORK, "self.balance[sender] -= tx.amount + tx.fee", "self.balance[sender] -= tx.amount")),
+    _mutant("fees-lost", "money is conserved: fees go to the proposer", (LEDGER,), (WORK, "self.balance[self.index[self.proposer]] += self.fees", "self.balance[self.index[self.proposer]] += 0")),
+    _mutant("score-believed", "a block's scores are recomputed", (LEDGER, "pytest tests/unit/test_ledger_judging.py"), ("consensus/ledger/block_checks.py", "zip(block.scores, scores, strict=True)):\n        if told != recomputed:", "zip(block.scores, scores, strict=True)):\n        if told < 0 > recomputed:")),
+    _mutant("refused-included", "a block with a refused transaction is invalid", (LEDGER, "pytest tests/unit/test_ledger_judging.py"), ("consensus/ledger/block_checks.py", "if told == scoring.REFUSE:", "if told > scoring.REFUSE:")),
+    _mutant("time-runs-back", "a block is not before its parent", (LEDGER,), ("consensus/ledger/block_checks.py", "if timestamp_ms < parent.timestamp_ms:", "if timestamp_ms < 0:")),
+)  # fmt: skip
+
+ROOMS: Final = (
+    _mutant("final-taken-again", "a mempool remembers what is final", (MEMPOOL,), ("node/mempool.py", "if transaction_id in self._finals:", "if transaction_id in ():")),
+    _mutant("block-overfilled", "a proposer's block keeps its bound on bytes", (MEMPOOL, "pytest tests/unit/test_proposer.py"), ("node/mempool.py", "bytes_max -= entry.size_bytes", "bytes_max -= 0")),
+    _mutant("cost-not-released", "a line's pending cost falls when one leaves", (MEMPOOL,), ("node/pending.py", "self.cost -= entry.cost", "self.cost -= 0")),
+    _mutant("sync-believes-links", "blocks that are caught up link to our final one", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if header.parent_hash != parent.hash or header.height != parent.height + 1:", "if header.height != parent.height + 1:")),
+    _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate)\n        return certificate", "        return certificate")),
+    _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),
+    _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/chain.py", "        self._forget_abandoned()\n        return", "        return")),
+)  # fmt: skip
+
+MUTANTS: Final = {mutant.name: mutant for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *ROOMS)}
