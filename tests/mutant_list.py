@@ -42,7 +42,9 @@ JOURNAL: Final = "pytest tests/unit/test_journal.py"
 VOTES: Final = "pytest tests/unit/test_vote.py tests/unit/test_messages.py"
 LEDGER: Final = "pytest tests/unit/test_ledger_transfers.py tests/unit/test_ledger_blocks.py tests/unit/test_ledger_laws.py"
 MEMPOOL: Final = "pytest tests/unit/test_pending_line.py tests/unit/test_mempool.py tests/unit/test_pending.py tests/unit/test_receipts.py"
-SYNC: Final = "pytest tests/unit/test_catch_up_signatures.py tests/unit/test_catch_up.py tests/unit/test_chain.py"
+SYNC: Final = (
+    "pytest tests/unit/test_catch_up_signatures.py tests/unit/test_catch_up.py tests/unit/test_chain.py"
+)
 
 SIMPLEX, FOLLOWER, REPLICA = (f"consensus/bft/{name}.py" for name in ("simplex", "follower", "replica"))
 WORK: Final = "consensus/ledger/work.py"
