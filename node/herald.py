@@ -84,7 +84,9 @@ class Herald:
                 {"id": _hex(tx.id), "score": score, "outcome": OUTCOME_NAMES[outcome]}
                 for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True)
             ]
-            self.events.publish("transaction", {"height": block.header.height, "transactions": told})
+            self.events.publish(
+                "transaction", {"height": block.header.height, "transactions": told}, weight=len(told)
+            )
 
     def _measure(self, block: Block) -> None:
         seen_ms = self._seen_ms.pop(block.hash, None)

@@ -118,7 +118,7 @@ def create_home(
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
 
-    A founder is the only validator, holds the one funded account (validator.key) and may report.
+    A founder is the only validator, holds the one funded account (validator.key), may report and issues.
     """
     _check_vacant(folder)
     node_key, validator_key = _make_key(random_bytes), _make_key(random_bytes)
@@ -136,6 +136,7 @@ def create_home(
             accounts=((validator_key.address, ACCOUNT_BALANCE),),
             reporters=(validator_key.address,),
             modules=entries,
+            issuers=(validator_key.address,),  # or nobody could be given anything to spend
         )
     with _lay_out(folder) as temporary:
         write_home(temporary, chain, settings, node_key, validator_key, artifacts)

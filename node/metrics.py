@@ -28,7 +28,6 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # From a block on an idle loopback network to a view that had to be skipped several times.
 _FINALIZATION_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _REQUEST_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-_STAGE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 # The node counts all of these, whatever way they came, but "rejected": that is the API's, so that a peer's
 # nonsense does not read like a client's.
@@ -72,12 +71,6 @@ class NodeMetrics:
             "From a block's proposal as this node saw it to its finality",
             buckets=_FINALIZATION_BUCKETS,
             registry=registry,
-        )
-        self.build_seconds = Histogram(
-            "assay_block_build_seconds", "Building a block", buckets=_STAGE_BUCKETS, registry=registry
-        )
-        self.judge_seconds = Histogram(
-            "assay_block_judge_seconds", "Judging a block", buckets=_STAGE_BUCKETS, registry=registry
         )
         self.evidence = Counter(
             "assay_evidence", "Proofs of contradicting votes that this node holds", registry=registry

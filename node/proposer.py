@@ -16,6 +16,7 @@ from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
+from consensus.ledger.state import View
 from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import Clock
@@ -99,9 +100,7 @@ class Proposer:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})
             self._post(BlockBuilt(build.view, None, b""))
             return False
-        self._on_built(
-            built, [Judged(tx, score, view, _take_before(candidates, tx)) for tx, score in built.refused]
-        )
+        self._on_built(built, _list_judged(built, candidates, view))
         if not built.block.transactions and not build.is_empty_allowed:
             self.is_waiting = True
             return bool(built.refused and built.deferred)
@@ -117,6 +116,9 @@ class Proposer:
         self._post(BlockBuilt(view_number, self._read_block(header.raw), header.raw))
 
 
-def _take_before(candidates: list[Transaction], tx: Transaction) -> list[Transaction]:
-    """The candidates before `tx`, which it was judged after."""
-    return candidates[: candidates.index(tx)]
+def _list_judged(built: Built, candidates: list[Transaction], view: View) -> list[Judged]:
+    """What was refused while building, each with the candidates that it was judged after."""
+    rejected = {tx.id for tx, _ in built.rejected}
+    judged = [tx for tx in candidates if tx.id not in rejected]
+    places = {tx.id: place for place, tx in enumerate(judged)}
+    return [Judged(tx, score, view, judged[: places[tx.id]]) for tx, score in built.refused]

@@ -4,7 +4,7 @@ A reader is a position in the ring, not a queue: a slow one costs nothing, and l
 that it missed some. Ids start where the caller says (a clock reading, so that they also rise across
 restarts) and a reader resumes with the last id it saw (the Last-Event-ID of server-sent events).
 
-Invariant: ids rise by one without holes; at most EVENTS_KEPT events are held.
+Invariant: ids rise by one without holes; at most EVENTS_KEPT events of WEIGHT_MAX in all are held.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any, Final
 
 from node.api.door import Event
 
-EVENTS_KEPT: Final = 16_384  # ten seconds at the rate of a busy network; some 10 MB
+EVENTS_KEPT: Final = 16_384  # some minutes of a busy network's blocks
+WEIGHT_MAX: Final = (
+    100_000  # things told in them, above all transactions: 35 MB, half a minute at 3,000 a second
+)
 
 
 class EventRing:
@@ -24,20 +27,35 @@ class EventRing:
     def __init__(self, first_id: int, capacity: int = EVENTS_KEPT) -> None:
         self._next = self._first = first_id
         self._slots: list[Event | None] = [None] * capacity
+        self._weights = [0] * capacity
+        self._weight = 0  # of all events held
         self._changed = asyncio.Event()
 
     @property
     def oldest(self) -> int:
         """The id of the oldest event held."""
-        return max(self._first, self._next - len(self._slots))
+        return self._first
 
     @property
     def next_id(self) -> int:
         return self._next
 
-    def publish(self, name: str, data: Mapping[str, Any]) -> None:
-        """Append an event; `data` must be ready for JSON and is not to be changed afterwards."""
-        self._slots[self._next % len(self._slots)] = Event(self._next, name, data)
+    def publish(self, name: str, data: Mapping[str, Any], weight: int = 1) -> None:
+        """Append an event; `data` must be ready for JSON and is not to be changed afterwards.
+
+        weight: how many things it tells of; the oldest events go when all together tell of too many.
+        """
+        self._weight += weight
+        while self._first < self._next and (
+            self._weight > WEIGHT_MAX or self._next - self._first >= len(self._slots)
+        ):
+            place = self._first % len(self._slots)
+            self._slots[place] = None
+            self._weight -= self._weights[place]
+            self._first += 1
+        place = self._next % len(self._slots)
+        self._slots[place] = Event(self._next, name, data)
+        self._weights[place] = weight
         self._next += 1
         self._changed.set()
 

@@ -409,7 +409,7 @@ def check_identity(payload: bytes, rules: Rules, home: Path) -> None:
     value = codec.decode(payload, what="identity", bytes_max=1024)
     chain_id, digest = codec.check_fields(value, 2, "identity")
     raise Rejected(
-        f"holds chain {chain_id} with genesis 0x{bytes(digest).hex()}, "
+        f"holds chain {chain_id} with genesis digest 0x{bytes(digest).hex()}, "
         f"genesis.json says {rules.genesis.chain_id} with 0x{rules.genesis.digest.hex()}",
         field=str(home),
         mend="use the genesis.json it was made with, or another --home",

@@ -1,5 +1,6 @@
 """The deterministic world itself: it repeats, it forbids the outside, and its faults do what they say."""
 
+import json
 import os
 import random
 import socket
@@ -319,3 +320,9 @@ def test_a_violation_is_told_with_the_command_that_replays_it(
 def test_a_partition_needs_two_sides_of_nodes_that_exist() -> None:
     with pytest.raises(Rejected, match="sides"):
         SimulationConfig(faults=(faults.Partition(((0,),)),))
+
+
+def test_a_scenario_is_acted_out_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--scenario", "split-after-notarization", "--runs", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["runs"], report["violations"]) == (2, 0)

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from node.api.event_ring import EventRing
+from node.api.event_ring import WEIGHT_MAX, EventRing
 from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
 from node.metrics import NodeMetrics
@@ -147,3 +147,19 @@ async def test_a_waiting_reader_is_woken_and_a_cancelled_one_loses_nothing() -> 
     ring.publish("head", {})
     assert (await waiting).id == 1
     assert (await anext(other)).id == 1
+
+
+def test_the_ring_is_bounded_by_what_its_events_tell_of() -> None:
+    ring = EventRing(100)
+    for height in range(50):
+        ring.publish("transaction", {"height": height}, weight=WEIGHT_MAX // 10)
+    assert ring.next_id == 150
+    assert ring.oldest == 140
+    assert ring.get(140).data["height"] == 40
+
+
+def test_one_event_heavier_than_all_that_may_be_held_is_held_alone() -> None:
+    ring = EventRing(0)
+    ring.publish("head", {})
+    ring.publish("transaction", {}, weight=2 * WEIGHT_MAX)
+    assert (ring.oldest, ring.next_id) == (1, 2)
