@@ -79,6 +79,8 @@ def build_quality(outcomes: Outcomes) -> Json | None:
         return None
     scored = (outcomes.score != NO_SCORE) & ((outcomes.state == FINAL) | (outcomes.state == REFUSED))
     labels, scores = fraud[scored], outcomes.score[scored]
+    positives = int(labels.sum())
+    is_rankable = 0 < positives < len(labels)  # with one kind of row there is nothing to rank
     recall: Json = {}
     precision: Json = {}
     for rate in FALSE_POSITIVE_RATES:
@@ -86,9 +88,11 @@ def build_quality(outcomes: Outcomes) -> Json | None:
         recall[rate], precision[rate] = round(recall_at, 4), round(precision_at, 4)
     return {
         "rows": len(labels),
-        "positives": int(labels.sum()),
-        "average_precision": round(metrics.compute_average_precision(labels, scores), 4),
-        "roc_auc": round(metrics.compute_roc_auc(labels, scores), 4),
+        "positives": positives,
+        "average_precision": round(metrics.compute_average_precision(labels, scores), 4)
+        if is_rankable
+        else None,
+        "roc_auc": round(metrics.compute_roc_auc(labels, scores), 4) if is_rankable else None,
         "recall_at_fpr": recall,
         "precision_at_fpr": precision,
         "confusion": build_confusion(outcomes, fraud),
@@ -165,8 +169,10 @@ def _describe_quality(quality: Mapping[str, Any]) -> list[str]:
     lines = [
         f"  frauds      {quality['positives']:>10,}   of {quality['rows']:,} rows by their labels",
         f"  caught      {caught:>10,}   refused or flagged: recall {recall:.1%}, precision {precision:.1%}",
-        f"  ranking     {quality['average_precision']:>10.3f}   average precision; ROC AUC {quality['roc_auc']:.3f}",
     ]
+    if quality["average_precision"] is not None:
+        ranking, roc_auc = quality["average_precision"], quality["roc_auc"]
+        lines.append(f"  ranking     {ranking:>10.3f}   average precision; ROC AUC {roc_auc:.3f}")
     recalls = ", ".join(
         f"{value:.1%} at {float(rate):.2%}" for rate, value in quality["recall_at_fpr"].items()
     )
