@@ -29,10 +29,10 @@ from consensus.transaction import compute_signing_digest
 from node.audit_workers import Answers, IndexProblem, Workers
 from node.clock import Clock, SystemClock
 from node.config import read_genesis
-from node.disk import RealDisk
 from node.modules import load_modules
 from node.store.block_file import BODY, FINAL, BlockFile, Damage, Record
 from node.store.checkpoint import CheckpointFolder, CheckpointName, compute_digest
+from node.store.disk import RealDisk
 from node.store.index_reader import IndexReader
 from node.store.positions import Positions, decode_mark, locate_damage, read_header
 from node.store.store import BLOCKS_NAME, check_identity

@@ -21,8 +21,8 @@ from consensus import crypto
 from consensus.block import decode_block
 from consensus.errors import AssayError, Rejected
 from consensus.secp256k1 import Signed
-from node.disk import RealDisk
 from node.store.block_file import BlockFile
+from node.store.disk import RealDisk
 from node.store.index_reader import IndexReader
 
 Answers = Callable[[], list[bool]]

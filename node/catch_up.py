@@ -26,9 +26,9 @@ from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
 from node.chain import Chain
 from node.finality import Finality
-from node.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
 from node.judge import SignatureCheck
-from node.transport import Peer, Transport
+from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
+from node.network.transport import Peer, Transport
 
 log = logging.getLogger("assay.catch_up")
 

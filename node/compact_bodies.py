@@ -14,7 +14,7 @@ from typing import Final
 from consensus import block as blocks
 from consensus.block import Block, Header
 from consensus.transaction import Transaction
-from node.frames import CompactProposal
+from node.network.frames import CompactProposal
 
 BODIES_MAX: Final = 128  # proposals waiting to be judged; half a megabyte each when full
 BODIES_PROPOSER_MAX: Final = 8  # of one proposer; it leads a few views of those ahead of us

@@ -19,7 +19,6 @@ from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
 from consensus.ledger.scoring import REFUSE, Explanation, ValidationModule
 from consensus.transaction import Transaction
-from node import receipts
 from node.api import door
 from node.api.door import (
     AccountProof,
@@ -41,7 +40,8 @@ from node.api.door import (
     ValidatorsRecord,
     VerdictRecord,
 )
-from node.receipts import Outcome
+from node.mempool import receipts
+from node.mempool.receipts import Outcome
 
 if TYPE_CHECKING:
     from node.full_node import FullNode

@@ -15,13 +15,13 @@ from consensus.ledger.rules import Rules
 from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import Clock
-from node.gossip import Gossip, Scheduler
 from node.herald import Herald
-from node.intake import Intake
-from node.mempool import Mempool
-from node.receipts import Outcome, Receipt
-from node.refusals import Judged, Refusals
-from node.transport import Transport
+from node.mempool.mempool import Mempool
+from node.mempool.receipts import Outcome, Receipt
+from node.mempool.refusals import Judged, Refusals
+from node.network.gossip import Gossip, Scheduler
+from node.network.intake import Intake
+from node.network.transport import Transport
 from node.verification import Verifier
 
 SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop

@@ -38,11 +38,16 @@ from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import Clock, SystemClock
 from node.desk import Desk
-from node.dialer import KnownPeer
-from node.disk import Disk
 from node.entrance import Entrance
 from node.finality import Finality
-from node.frames import (
+from node.herald import Herald
+from node.journal import Journal
+from node.judge import Judge
+from node.mempool.mempool import Mempool
+from node.mempool.refusals import Judged, Refusals
+from node.metrics import NodeMetrics
+from node.network.dialer import KnownPeer
+from node.network.frames import (
     Announce,
     BlockBody,
     BodyTransactions,
@@ -61,21 +66,16 @@ from node.frames import (
     Transactions,
     Welcome,
 )
-from node.handshake import Identity
-from node.herald import Herald
-from node.journal import Journal
-from node.judge import Judge
-from node.mempool import Mempool
-from node.metrics import NodeMetrics
+from node.network.handshake import Identity
+from node.network.peers import PeerNetwork
+from node.network.transport import Handler, Network, Peer
 from node.observation import Observation
-from node.peers import PeerNetwork
 from node.proposer import Proposer
-from node.refusals import Judged, Refusals
 from node.runtime import Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
+from node.store.disk import Disk
 from node.store.store import Store
-from node.transport import Handler, Network, Peer
 from node.verification import Verifier
 
 log = logging.getLogger("assay.node")

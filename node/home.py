@@ -18,7 +18,7 @@ from consensus import codec, crypto, genesis, vote
 from consensus.errors import Fault, Rejected
 from consensus.ledger import scoring
 from node import config, modules
-from node.disk import RealDisk
+from node.store.disk import RealDisk
 
 PORT_STEP: Final = 10  # node i listens at base + 10 i (peers) and + 1 (HTTP); the rest is for later services
 NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a packet of 5 kB

@@ -25,8 +25,8 @@ from consensus.bft.messages import RECORD_BYTES_MAX, decode_record, encode_recor
 from consensus.bft.restore import Record
 from consensus.errors import Fault, Rejected
 from consensus.vote import FINALIZE, Certificate, Vote, is_conflict
-from node.disk import Disk, LogFile, RealDisk
-from node.reserved_log import ReservingDisk
+from node.store.disk import Disk, LogFile, RealDisk
+from node.store.reserved_log import ReservingDisk
 
 _HEAD: Final = struct.Struct(">IIQB")  # length of the payload, checksum, epoch, type
 _LENGTH: Final = struct.Struct(">I")

@@ -27,9 +27,9 @@ from consensus.transaction import Transaction, decode_transaction
 from node.chain import Chain
 from node.clock import Clock
 from node.compact_bodies import CompactBodies, CompactBody
-from node.frames import BlockBody, BodyTransactions, CompactProposal, GetBlock, GetBodyTransactions
+from node.network.frames import BlockBody, BodyTransactions, CompactProposal, GetBlock, GetBodyTransactions
+from node.network.transport import Transport
 from node.store.positions import read_header
-from node.transport import Transport
 
 log = logging.getLogger("assay.judge")
 

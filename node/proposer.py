@@ -21,8 +21,8 @@ from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import Clock
 from node.judge import BlockStore
-from node.mempool import Mempool
-from node.refusals import Judged
+from node.mempool.mempool import Mempool
+from node.mempool.refusals import Judged
 
 log = logging.getLogger("assay.proposer")
 

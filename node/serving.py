@@ -14,7 +14,7 @@ from typing import Final
 from consensus import vote
 from consensus.vote import Certificate
 from node.chain import Chain
-from node.frames import (
+from node.network.frames import (
     FINAL_BLOCKS_MAX,
     LINKS_MAX,
     BlockBody,
@@ -24,8 +24,8 @@ from node.frames import (
     GetBodyTransactions,
     GetFinalBlocks,
 )
+from node.network.transport import Peer, Transport
 from node.store.store import Store
-from node.transport import Peer, Transport
 
 BATCH_BYTES_MAX: Final = 1_000_000  # a batch is checked in half a second; a larger one would time out
 BUDGET_BYTES: Final = 16_000_000  # at once: four full blocks, more than a judge ever lacks

@@ -23,7 +23,7 @@ from zlib import crc32
 from consensus.block import BLOCK_BYTES_MAX
 from consensus.errors import Fault
 from consensus.vote import CERTIFICATE_BYTES_MAX
-from node.disk import Disk, LogFile
+from node.store.disk import Disk, LogFile
 
 MAGIC: Final = b"\x89asy"  # not text, and not zeros
 IDENTITY: Final = 0  # first in the file: whose chain this is

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from consensus.errors import Rejected
-from node.disk import Disk
+from node.store.disk import Disk
 
 MAGIC: Final = b"assaych1"
 NEWEST_KEPT: Final = 3  # a damaged newest one costs one interval of re-execution, two cost two

@@ -28,9 +28,9 @@ from consensus.errors import Fault, Rejected
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import State
 from consensus.vote import Certificate
-from node.disk import Disk, Lock, RealDisk
 from node.store.block_file import BODY, FINAL, IDENTITY, BlockFile, Damage, Record, TornTail
 from node.store.checkpoint import CheckpointFolder
+from node.store.disk import Disk, Lock, RealDisk
 from node.store.index import Index, TransactionPlace
 from node.store.positions import (
     FinalityMark,

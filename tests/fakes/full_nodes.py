@@ -12,10 +12,10 @@ from consensus.crypto import PrivateKey
 from consensus.transaction import Transaction, sign_transaction
 from node import config
 from node.full_node import FullNode
-from node.handshake import Identity
 from node.home import Network, NetworkPlan, create_network
-from node.memory_transport import MemoryNetwork, MemoryTransport
-from node.transport import Handler
+from node.network.handshake import Identity
+from node.network.memory_transport import MemoryNetwork, MemoryTransport
+from node.network.transport import Handler
 
 WAIT_SECONDS = 20.0  # a busy machine; on an idle one all of this takes well under a second
 

@@ -16,10 +16,10 @@ from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import ManualClock
 from node.finality import Finality
-from node.frames import BlockBody, BodyTransactions, CompactProposal, FinalBlocks, Frame
 from node.judge import Judge
+from node.network.frames import BlockBody, BodyTransactions, CompactProposal, FinalBlocks, Frame
+from node.network.transport import Peer, Priority
 from node.store.store import Store
-from node.transport import Peer, Priority
 from node.verification import InlineVerifier
 from tests.chain_factory import ChainFactory
 

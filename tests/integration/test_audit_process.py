@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.disk import RealDisk
 from node.store.block_file import BODY, FINAL, HEAD_BYTES, BlockFile, Record
+from node.store.disk import RealDisk
 from tests.integration.network_process import NetworkProcess, assert_one_line, run_assay
 from tests.integration.steady_load import SteadyLoad
 

@@ -43,7 +43,12 @@ def test_the_list_holds_the_mutants_of_consensus_md_and_ten_of_each_kind_more() 
         edit.file for name, mutant in MUTANTS.items() if name not in CONSENSUS_MD for edit in mutant.edits
     }
     assert len(MUTANTS) >= len(CONSENSUS_MD) + 10
-    assert {"node/journal.py", "node/mempool.py", "node/catch_up.py", "consensus/ledger/work.py"} <= touched
+    assert {
+        "node/journal.py",
+        "node/mempool/mempool.py",
+        "node/catch_up.py",
+        "consensus/ledger/work.py",
+    } <= touched
 
 
 def test_an_edit_that_fits_nowhere_or_twice_is_told(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from node import audit as audit_module
 from node.__main__ import main
 from node.audit import AuditReport, audit_home
 from node.clock import ManualClock
-from node.disk import RealDisk
 from node.store.block_file import BODY, FINAL, Record, encode_record, scan_records
 from node.store.checkpoint import CheckpointFolder
+from node.store.disk import RealDisk
 from node.store.index import Index
 from node.store.positions import FinalityMark, decode_mark
 from node.store.store import Store

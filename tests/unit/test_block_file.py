@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Fault, Rejected
-from node.disk import RealDisk
 from node.store.block_file import (
     BODY,
     FINAL,
@@ -20,6 +19,7 @@ from node.store.block_file import (
     encode_record,
 )
 from node.store.block_file import scan_records as scan
+from node.store.disk import RealDisk
 from tests.fakes.memory_disk import MemoryDisk, MemoryLog
 
 RECORDS = st.lists(

@@ -16,7 +16,7 @@ from consensus.block import decode_header, encode_block
 from consensus.vote import NOTARIZE
 from node import catch_up
 from node.catch_up import GAP_BLOCKS, LIE_POINTS
-from node.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
+from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
 from tests.chain_factory import ChainFactory, forge
 from tests.fakes.rooms import Rooms, make_batch, make_peer
 

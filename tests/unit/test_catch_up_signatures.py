@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.catch_up import LIE_POINTS
-from node.frames import Status
+from node.network.frames import Status
 from tests.chain_factory import ChainFactory
 from tests.fakes.rooms import Rooms, make_batch, make_peer
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Fault, Rejected
-from node.disk import RealDisk
 from node.store.checkpoint import (
     CHECKPOINTS_MAX,
     NEWEST_KEPT,
@@ -16,6 +15,7 @@ from node.store.checkpoint import (
     choose_kept,
     compute_digest,
 )
+from node.store.disk import RealDisk
 from tests.fakes.memory_disk import MemoryDisk
 
 FOLDER = Path("checkpoints")

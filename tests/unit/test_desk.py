@@ -19,8 +19,8 @@ from node import config
 from node.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
-from node.memory_transport import MemoryNetwork
-from node.refusals import Judged
+from node.mempool.refusals import Judged
+from node.network.memory_transport import MemoryNetwork
 
 TRANSFERS = 12
 

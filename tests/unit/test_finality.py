@@ -9,7 +9,7 @@ import pytest
 
 from consensus.block import encode_block
 from consensus.errors import Fault
-from node.frames import BlockBody, GetBlock
+from node.network.frames import BlockBody, GetBlock
 from tests.chain_factory import ChainFactory
 from tests.fakes.rooms import Rooms
 

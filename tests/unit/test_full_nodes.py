@@ -15,13 +15,13 @@ import pytest
 
 from consensus.errors import Fault, NotYet, Rejected
 from node import config
-from node.frames import Frame
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
-from node.memory_transport import MemoryNetwork
+from node.network.frames import Frame
+from node.network.memory_transport import MemoryNetwork
+from node.network.transport import Peer
+from node.network.wire import decode_frame, encode_frame
 from node.simulation.memory_disk import MemoryDisk
-from node.transport import Peer
-from node.wire import decode_frame, encode_frame
 from tests.fakes.full_nodes import FullNodes
 
 

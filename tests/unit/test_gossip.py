@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 
 from consensus.crypto import hash_bytes
-from node import gossip as gossips
-from node.frames import Announce, Frame, GetTransactions, Transactions
-from node.gossip import Gossip
-from node.memory_transport import MemoryNetwork, MemoryTransport
-from node.transport import Peer, Priority
+from node.network import gossip as gossips
+from node.network.frames import Announce, Frame, GetTransactions, Transactions
+from node.network.gossip import Gossip
+from node.network.memory_transport import MemoryNetwork, MemoryTransport
+from node.network.transport import Peer, Priority
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
-from node.frames import INITIATOR, RESPONDER, Frame, Goodbye, Hello, Proof, Status, Welcome
-from node.handshake import Handshake, Identity, compute_digest, say_goodbye
-from node.wire import decode_frame, encode_frame
+from node.network.frames import INITIATOR, RESPONDER, Frame, Goodbye, Hello, Proof, Status, Welcome
+from node.network.handshake import Handshake, Identity, compute_digest, say_goodbye
+from node.network.wire import decode_frame, encode_frame
 
 ALICE = Identity(PrivateKey.from_seed(b"alice"), "test", b"\x01" * 32)
 BOB = Identity(PrivateKey.from_seed(b"bob"), "test", b"\x01" * 32, "ws://127.0.0.1:1")

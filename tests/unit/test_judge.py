@@ -16,7 +16,7 @@ from consensus.transaction import sign_transaction
 from consensus.vote import FINALIZE
 from node import judge as judging
 from node.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
-from node.frames import BlockBody, GetBlock, GetBodyTransactions
+from node.network.frames import BlockBody, GetBlock, GetBodyTransactions
 from tests.chain_factory import ChainFactory, forge
 from tests.fakes.rooms import Rooms, make_body_answer, make_compact, make_peer
 

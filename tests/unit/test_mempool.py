@@ -24,10 +24,10 @@ from consensus.ledger.scoring import (
 )
 from consensus.ledger.state import State
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, sign_transaction
-from node.admission import MempoolPolicy
 from node.clock import ManualClock
-from node.mempool import Mempool
-from node.receipts import Outcome, Receipt
+from node.mempool.admission import MempoolPolicy
+from node.mempool.mempool import Mempool
+from node.mempool.receipts import Outcome, Receipt
 from node.verification import InlineVerifier
 
 CHAIN = "test-chain"

@@ -10,10 +10,10 @@ import pytest
 
 from consensus.crypto import PrivateKey
 from consensus.errors import Fault, NotYet, Rejected
-from node.connection import Connection, Counters, prove
-from node.connection_table import NetworkLimits, is_better
-from node.dialer import BackoffLimits, KnownPeer
-from node.frames import (
+from node.network.connection import Connection, Counters, prove
+from node.network.connection_table import NetworkLimits, is_better
+from node.network.dialer import BackoffLimits, KnownPeer
+from node.network.frames import (
     FRAME_BYTES_MAX,
     INITIATOR,
     BlockBody,
@@ -24,11 +24,11 @@ from node.frames import (
     Status,
     Transactions,
 )
-from node.handshake import Handshake, Identity
-from node.peers import PeerNetwork
-from node.send_queue import LIMITS, Limit
-from node.transport import Peer, Priority
-from node.wire import decode_frame, encode_frame
+from node.network.handshake import Handshake, Identity
+from node.network.peers import PeerNetwork
+from node.network.send_queue import LIMITS, Limit
+from node.network.transport import Peer, Priority
+from node.network.wire import decode_frame, encode_frame
 
 PATIENCE_S = 10.0  # a bound for a busy machine; nothing here takes a tenth of it
 QUICK = NetworkLimits(backoff=BackoffLimits(first_s=0.01, last_s=0.05))

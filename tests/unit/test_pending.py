@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import node.pending
+import node.mempool.pending
 from consensus.transaction import Transaction
-from node.pending import SIZE_STEP_BYTES, Entry, Pending, compute_fee_for, compute_price
+from node.mempool.pending import SIZE_STEP_BYTES, Entry, Pending, compute_fee_for, compute_price
 
 KEYS = [bytes([2]) + bytes([number]) * 32 for number in range(4)]  # form only; nobody signs here
 
@@ -23,7 +23,7 @@ steps = st.lists(
 
 @pytest.fixture(autouse=True)
 def _sweep_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.pending, "STALE_SPARE", 0)
+    monkeypatch.setattr(node.mempool.pending, "STALE_SPARE", 0)
 
 
 def make_entry(sender: int, nonce: int, fee: int, deadline_ms: int) -> Entry:

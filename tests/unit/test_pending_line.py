@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.transaction import Transaction
-from node.pending import Entry, Line
+from node.mempool.pending import Entry, Line
 
 KEY = bytes([2]) * 33  # form only; nobody signs here
 

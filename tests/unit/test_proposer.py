@@ -19,9 +19,9 @@ from consensus.ledger.state import View
 from consensus.transaction import Transaction
 from node.chain import Chain
 from node.clock import ManualClock
-from node.mempool import Mempool
+from node.mempool.mempool import Mempool
+from node.mempool.refusals import Judged
 from node.proposer import UNFINAL_BLOCKS_MAX, Proposer
-from node.refusals import Judged
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
 

@@ -1,7 +1,7 @@
 """What a mempool remembers: bounded, newest first, and a back-off that ends by either clock."""
 
 from consensus.transaction import Transaction
-from node.receipts import BackOff, Drop, DropLog
+from node.mempool.receipts import BackOff, Drop, DropLog
 
 ALICE, BOB = b"a" * 20, b"b" * 20
 

@@ -11,7 +11,7 @@ from consensus.genesis import ModuleEntry
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import REFUSE_NEVER, Thresholds
 from ml import fraud
-from node.refusals import Judged, Refusals
+from node.mempool.refusals import Judged, Refusals
 from tests.ledger_chain import KEYS, Chain, make_genesis
 
 

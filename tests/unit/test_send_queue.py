@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
-from node import reputation
-from node.dialer import Backoff, BackoffLimits, KnownPeer
-from node.frames import FRAME_BYTES_MAX
-from node.reputation import Reputation
-from node.send_queue import LIMITS, Limit, Overflow, SendQueue
-from node.transport import Priority
+from node.network import reputation
+from node.network.dialer import Backoff, BackoffLimits, KnownPeer
+from node.network.frames import FRAME_BYTES_MAX
+from node.network.reputation import Reputation
+from node.network.send_queue import LIMITS, Limit, Overflow, SendQueue
+from node.network.transport import Priority
 
 SMALL = {priority: Limit(3, 100) for priority in Priority}
 CONSENSUS, GOSSIP, BULK = Priority.CONSENSUS, Priority.GOSSIP, Priority.BULK

@@ -14,7 +14,7 @@ from consensus.block import decode_block, decode_header, encode_block
 from node import serving
 from node.chain import Chain
 from node.clock import ManualClock
-from node.frames import (
+from node.network.frames import (
     FINAL_BLOCKS_MAX,
     BlockBody,
     BodyTransactions,

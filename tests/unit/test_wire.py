@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from consensus.block import BLOCK_TRANSACTIONS_MAX
 from consensus.codec import MONEY_MAX
 from consensus.errors import Rejected
-from node import frames
-from node.frames import (
+from node.network import frames
+from node.network.frames import (
     ANNOUNCE_IDS_MAX,
     FRAME_BYTES_MAX,
     Announce,
@@ -33,8 +33,8 @@ from node.frames import (
     Transactions,
     Welcome,
 )
-from node.transport import Priority, get_priority
-from node.wire import _KINDS, decode_frame, encode_frame
+from node.network.transport import Priority, get_priority
+from node.network.wire import _KINDS, decode_frame, encode_frame
 
 HASH = bytes(range(32))
 ONE_OF_EACH: list[Frame] = [

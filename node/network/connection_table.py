@@ -12,12 +12,12 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from node.connection import Connection, Counters
-from node.dialer import BackoffLimits
-from node.frames import REASON_LENGTH_MAX, Goodbye
-from node.reputation import BAN_S, Reputation
-from node.send_queue import LIMITS, Limit
-from node.transport import Handler, Priority
+from node.network.connection import Connection, Counters
+from node.network.dialer import BackoffLimits
+from node.network.frames import REASON_LENGTH_MAX, Goodbye
+from node.network.reputation import BAN_S, Reputation
+from node.network.send_queue import LIMITS, Limit
+from node.network.transport import Handler, Priority
 
 log = logging.getLogger("assay.peers")
 

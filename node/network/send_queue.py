@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from node.frames import FRAME_BYTES_MAX
-from node.transport import Priority
+from node.network.frames import FRAME_BYTES_MAX
+from node.network.transport import Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from consensus.codec import check_int
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.state import HOT, View
 from consensus.transaction import Transaction
-from node.pending import Entry, Line, Pending, compute_fee_for, compute_price
+from node.mempool.pending import Entry, Line, Pending, compute_fee_for, compute_price
 
 # A node's own rule at the door: a reason to refuse, or None. Consulted in order, after the signature.
 PolicyCheck = Callable[[Transaction, View], str | None]

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from consensus.crypto import hash_bytes
-from node.frames import ANNOUNCE_IDS_MAX, Announce, GetTransactions, Transactions
-from node.transport import Peer, Priority, Transport
+from node.network.frames import ANNOUNCE_IDS_MAX, Announce, GetTransactions, Transactions
+from node.network.transport import Peer, Priority, Transport
 
 SEEN_MAX: Final = 1 << 16  # ids whose bodies came lately: twenty seconds at 3,000 a second, some 12 MB
 WANTED_MAX: Final = 1 << 15  # ids announced to us and not yet here

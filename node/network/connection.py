@@ -18,11 +18,11 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from consensus.errors import NotYet, Rejected
-from node.frames import Frame, Goodbye, Hello
-from node.handshake import Handshake, say_goodbye
-from node.send_queue import LIMITS, Limit, Overflow, SendQueue
-from node.transport import Peer, Priority
-from node.wire import decode_frame, encode_frame
+from node.network.frames import Frame, Goodbye, Hello
+from node.network.handshake import Handshake, say_goodbye
+from node.network.send_queue import LIMITS, Limit, Overflow, SendQueue
+from node.network.transport import Peer, Priority
+from node.network.wire import decode_frame, encode_frame
 
 if TYPE_CHECKING:
     Socket = web.WebSocketResponse[bool] | aiohttp.ClientWebSocketResponse[bool]

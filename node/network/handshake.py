@@ -21,7 +21,7 @@ from typing import Final
 
 from consensus import codec, crypto
 from consensus.errors import Rejected
-from node.frames import (
+from node.network.frames import (
     INITIATOR,
     NONCE_BYTES,
     PROTOCOL_VERSION,

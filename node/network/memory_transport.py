@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 
 from consensus.errors import NotYet, Rejected
-from node.frames import Frame
-from node.transport import Handler, Peer, PeerReport, Priority
-from node.wire import decode_frame, encode_frame
+from node.network.frames import Frame
+from node.network.transport import Handler, Peer, PeerReport, Priority
+from node.network.wire import decode_frame, encode_frame
 
 
 class MemoryTransport:

@@ -17,10 +17,10 @@ import aiohttp
 from aiohttp import web
 
 from consensus.errors import Rejected
-from node.connection import CLOSE_TIMEOUT_S, Connection, Counters, Lost, end_socket, prove
-from node.connection_table import ConnectionTable, NetworkLimits
-from node.dialer import SETTLED_CODES, Backoff, KnownPeer
-from node.frames import (
+from node.network.connection import CLOSE_TIMEOUT_S, Connection, Counters, Lost, end_socket, prove
+from node.network.connection_table import ConnectionTable, NetworkLimits
+from node.network.dialer import SETTLED_CODES, Backoff, KnownPeer
+from node.network.frames import (
     FRAME_BYTES_MAX,
     INITIATOR,
     RESPONDER,
@@ -30,13 +30,13 @@ from node.frames import (
     Status,
     Welcome,
 )
-from node.handshake import Handshake, Identity
-from node.reputation import POINTS_MALFORMED, POINTS_REJECTED
-from node.transport import Handler, Peer, PeerReport, Priority, get_priority
-from node.wire import encode_frame
+from node.network.handshake import Handshake, Identity
+from node.network.reputation import POINTS_MALFORMED, POINTS_REJECTED
+from node.network.transport import Handler, Peer, PeerReport, Priority, get_priority
+from node.network.wire import encode_frame
 
 if TYPE_CHECKING:
-    from node.connection import Socket
+    from node.network.connection import Socket
 
 log = logging.getLogger("assay.peers")
 

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from node.disk import RealDisk, RealLogFile
+from node.store.disk import RealDisk, RealLogFile
 
 RESERVE_BYTES: Final = 1 << 20  # the size at which a journal may be compacted anyway
 

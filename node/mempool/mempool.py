@@ -27,11 +27,11 @@ from consensus.ledger import scoring
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.state import View
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
-from node.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
 from node.clock import Clock
-from node.pending import Entry, Key, Pending
-from node.receipts import BackOff, Drop, DropLog, Outcome, Receipt
-from node.refusals import Judged
+from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
+from node.mempool.pending import Entry, Key, Pending
+from node.mempool.receipts import BackOff, Drop, DropLog, Outcome, Receipt
+from node.mempool.refusals import Judged
 
 if TYPE_CHECKING:
     from consensus.ledger.execution import Built

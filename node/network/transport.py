@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, assert_never
 
-from node.frames import (
+from node.network.frames import (
     Announce,
     BlockBody,
     BodyTransactions,

@@ -20,7 +20,7 @@ from consensus.errors import Rejected
 from consensus.genesis import CHAIN_ID_LENGTH_MAX
 from consensus.ledger.scoring import OUTCOME_NAMES, SCORE_MAX
 from consensus.transaction import TRANSACTION_BYTES_MAX
-from node.frames import (
+from node.network.frames import (
     ANNOUNCE_IDS_MAX,
     BLOCK_RAW_BYTES_MAX,
     ENGINE_MESSAGE_BYTES_MAX,
