@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -17,48 +16,7 @@ from node.api.routes import build_routes
 from node.api.server import ApiServer, ApiSettings
 from node.metrics import NodeMetrics
 from tests.fakes.fake_door import KEYS, VALIDATOR, FakeDoor, make_transfer
-
-LIMITS = Limits(
-    page_entries_max=3,
-    page_transactions_max=5,
-    streams_max=3,
-    streams_per_client_max=2,
-    loopback_requests_per_second=1_000,
-    loopback_requests_burst=60,
-)
-ADDRESS = "0x" + KEYS[0].address.hex()
-
-
-@pytest.fixture
-def door() -> FakeDoor:
-    return FakeDoor()
-
-
-@pytest.fixture
-async def server(door: FakeDoor) -> AsyncIterator[ApiServer]:
-    clock = iter(range(10**9))
-    settings = ApiSettings(limits=LIMITS, host_names=("node.example",))
-    server = ApiServer(door, settings, NodeMetrics(), lambda: next(clock))
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def session(server: ApiServer) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(server.url) as client:
-        yield client
-
-
-async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, Any]:
-    async with session.get(path, headers=headers) as response:
-        if response.status >= 400:
-            assert response.content_type == "application/problem+json"
-        document = await response.json(content_type=None)
-        if response.status >= 400:
-            assert {"type", "title", "status", "detail", "code"} <= document.keys()
-            assert document["status"] == response.status
-        return response.status, document
+from tests.fakes.served_door import LIMITS, get
 
 
 async def test_the_frameworks_own_errors_are_problems_too(session: aiohttp.ClientSession) -> None:
