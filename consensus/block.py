@@ -2,7 +2,10 @@
 
 A header commits to everything: the transactions *with their scores and outcomes*, the state after
 them, every earlier block (an RFC 6962 root over their hashes), the modules that judged, the validator
-set, and the parent's certificate as the proposer holds it.
+set of its epoch and of the next one, and the parent's certificate as the proposer holds it.
+
+Views count within an epoch. The first block of an epoch has the last of the one before as its parent, at
+parent_view 0, and carries no certificate, as block 1 does: its parent is its epoch's genesis.
 
 Invariant: `hash` is the tagged SHA-256 of the header's canonical bytes; it binds epoch, view, height,
 parent view and hash, proposer and every root. Nothing local to a node stands in a block.
@@ -22,7 +25,7 @@ from consensus.transaction import Transaction, decode_transaction
 
 HEADER_TAG: Final = b"assay/header/1"
 HASH_BYTES: Final = 32
-HEADER_BYTES_MAX: Final = 512  # fourteen fields: seven hashes, a key and six numbers take 330
+HEADER_BYTES_MAX: Final = 512  # fifteen fields: eight hashes, a key and six numbers take 364
 BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
 BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
 GENESIS_VIEW: Final = 0
@@ -44,7 +47,8 @@ class Header:
     state_root: bytes  # after this block
     history_root: bytes  # RFC 6962 over the hashes of blocks 0..height-1
     modules_digest: bytes  # of the modules that judged this block (named in the parent's state)
-    validators_digest: bytes
+    validators_digest: bytes  # of the set of `epoch`
+    next_validators_digest: bytes  # of the set of the epoch after it
     certificate_digest: bytes  # SHA-256 of the parent's certificate in the body (of b"" for none)
     raw: bytes = field(init=False, repr=False, compare=False)
     hash: bytes = field(init=False, repr=False, compare=False)
@@ -64,7 +68,7 @@ class Block:
     """A header and the body it commits to.
 
     scores: one integer 0..10000 per transaction (0 where none applies); outcomes: one byte per
-    transaction (scoring.ACCEPT or FLAG). parent_certificate is None only above genesis.
+    transaction (scoring.ACCEPT or FLAG). parent_certificate is None in the first block of an epoch alone.
     """
 
     header: Header
@@ -113,6 +117,7 @@ def _pack_header(header: Header) -> tuple[Any, ...]:
         header.history_root,
         header.modules_digest,
         header.validators_digest,
+        header.next_validators_digest,
         header.certificate_digest,
     )
 
@@ -120,7 +125,7 @@ def _pack_header(header: Header) -> tuple[Any, ...]:
 def decode_header(data: bytes) -> Header:
     """The header that `data` encodes. Raises Rejected."""
     value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=16)
-    fields = codec.check_fields(value, 14, "header")
+    fields = codec.check_fields(value, 15, "header")
     numbers = {0: "epoch", 1: "view", 2: "height", 3: "parent_view", 6: "timestamp_ms"}
     for place, name in numbers.items():
         codec.check_int(fields[place], f"header.{name}", high=codec.TIME_MS_MAX)
@@ -133,7 +138,8 @@ def decode_header(data: bytes) -> Header:
         10: "history_root",
         11: "modules_digest",
         12: "validators_digest",
-        13: "certificate_digest",
+        13: "next_validators_digest",
+        14: "certificate_digest",
     }
     for place, name in hashes.items():
         codec.check_bytes(fields[place], f"header.{name}", length=HASH_BYTES)

@@ -27,6 +27,29 @@ CLOCK_WALL: Final = "wall"  # a timestamp lies within a drift of the block's tim
 CLOCK_WORKLOAD: Final = "workload"  # block time follows its transactions, so that months keep their rhythm
 
 DAY_MS: Final = 86_400_000
+WHOLE_BP: Final = 10_000  # basis points
+EPOCH_BLOCKS_MIN: Final = 2  # the first block of an epoch carries no certificate: nobody is counted in it
+# What may come and what may go in one unbonding period. With c of it changed, a quorum of the later set
+# holds at least (1 - c) - (1 + c) / 3 of the earlier one's stake: above a third while c < 1/4. Compounded
+# over many epochs a fifth makes 22 %.
+CHURN_BP_MAX: Final = 2_000
+
+_LIMITS: Final = {  # (low, high); others are 1 to TIME_MS_MAX
+    "fee_units_min": (0, codec.TIME_MS_MAX),
+    "account_byte_fee_units": (0, codec.TIME_MS_MAX),
+    "block_bytes_max": (1, block.BLOCK_BYTES_MAX),
+    "block_transactions_max": (1, block.BLOCK_TRANSACTIONS_MAX),
+    "epoch_blocks": (0, 2**32),
+    "validators_max": (1, vote.VALIDATORS_MAX),
+    "stake_units_min": (1, codec.MONEY_MAX),
+    "unbonding_epochs": (3, 4096),  # see evidence_epochs: below 3 no lie could be proven in time
+    "churn_bp_max": (1, WHOLE_BP),
+    "jail_epochs": (1, 4096),
+    "participation_bp_min": (0, WHOLE_BP),
+    "slash_bp": (1, WHOLE_BP),
+    "proposer_bp": (0, WHOLE_BP),
+    "reward_units": (0, codec.MONEY_MAX),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +66,49 @@ class Parameters:
     block_bytes_max: int = 2_000_000  # below block.BLOCK_BYTES_MAX: half a second to judge
     block_transactions_max: int = 5_000
     report_window_ms: int = 60 * DAY_MS  # how long after a transaction it can be reported
+    # Stake (docs/decisions/0040, 0041). Shares in basis points: 10,000 are the whole.
+    epoch_blocks: int = 0  # 0: one everlasting epoch, no staking; a day of blocks suits the defaults below
+    validators_max: int = 100  # a certificate of 7 kB, checked in 3 ms
+    stake_units_min: int = 100_000  # of one's own, to stand for election: what a seat risks
+    delegation_units_min: int = 100  # a smaller one costs more state than it is worth
+    unbonding_epochs: int = 14  # stake that leaves can still be slashed so long: time to find a lie out
+    unbonding_ms: int = 14 * DAY_MS  # the same on the clock, for light clients; both must pass
+    churn_bp_max: int = 140  # of the stake, in and out each, an epoch: 14 of them stay below a fifth
+    jail_epochs: int = 1  # how long an absent validator stays out, at least: more than a restart takes
+    participation_bp_min: int = 500  # of an epoch's blocks: a slow node is luckier, a dead one is not
+    slash_bp: int = 500  # of all stake behind a liar: ten years of a return of 5 per mille
+    proposer_bp: int = 2_500  # of a block's reward: makes one more transaction, one more vote worth carrying
+    reward_units: int = 0  # issued a block at most, on top of the fees: who wants inflation says so
 
     def __post_init__(self) -> None:
         if self.clock not in (CLOCK_WALL, CLOCK_WORKLOAD):
             raise Rejected(f'must be "{CLOCK_WALL}" or "{CLOCK_WORKLOAD}"', field="parameters.clock")
-        highs = {
-            "block_bytes_max": block.BLOCK_BYTES_MAX,
-            "block_transactions_max": block.BLOCK_TRANSACTIONS_MAX,
-        }
         for entry in fields(self)[1:]:
-            high = highs.get(entry.name, codec.TIME_MS_MAX)
-            low = 0 if entry.name.endswith("fee_units") or entry.name == "fee_units_min" else 1
+            low, high = _LIMITS.get(entry.name, (1, codec.TIME_MS_MAX))
             codec.check_int(getattr(self, entry.name), f"parameters.{entry.name}", low=low, high=high)
+        if 0 < self.epoch_blocks < EPOCH_BLOCKS_MIN:
+            raise Rejected(
+                f"{self.epoch_blocks}, an epoch has {EPOCH_BLOCKS_MIN} blocks at least",
+                field="parameters.epoch_blocks",
+                mend="use 0 for one everlasting epoch",
+            )
+        churn_bp = self.churn_bp_max * self.unbonding_epochs
+        if churn_bp > CHURN_BP_MAX and self.churn_bp_max != WHOLE_BP:
+            raise Rejected(
+                f"{self.churn_bp_max} in each of {self.unbonding_epochs} epochs make {churn_bp}, "
+                f"at most {CHURN_BP_MAX} may change while stake can be slashed",
+                field="parameters.churn_bp_max",
+                mend=f"use {CHURN_BP_MAX // self.unbonding_epochs}, or {WHOLE_BP} for no cap (for trying things out)",
+            )
+
+    @property
+    def evidence_epochs(self) -> int:
+        """How many epochs back evidence may reach.
+
+        Stake that leaves in epoch e still votes in e + 1, and is released in e + unbonding_epochs: a lie
+        of e + 1 told in its last block can be proven for so long, and the stake is still there.
+        """
+        return self.unbonding_epochs - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +165,13 @@ class Genesis:
             raise Rejected(
                 f"balances and stakes add up to {supply}, at most {codec.MONEY_MAX} (2^53 - 1) allowed",
                 field="accounts.balance",
+            )
+        stakes = [validator.stake for validator in self.validators.validators]
+        if self.parameters.epoch_blocks and min(stakes) < self.parameters.stake_units_min:
+            raise Rejected(
+                f"{min(stakes)}, on a chain with epochs at least {self.parameters.stake_units_min}",
+                field="validators.stake",
+                mend="raise it, or lower parameters.stake_units_min",
             )
         for name, addresses in (("reporters", self.reporters), ("issuers", self.issuers)):
             for address in addresses:

@@ -24,6 +24,12 @@ TRANSACTION_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 256  # the envelope takes at 
 
 KIND_TRANSFER: Final = 0
 KIND_REPORT: Final = 1
+KIND_BOND: Final = 2
+KIND_UNBOND: Final = 3
+KIND_WITHDRAW: Final = 4
+KIND_UNJAIL: Final = 5
+KIND_ROTATE_KEY: Final = 6
+KIND_EVIDENCE: Final = 7
 KIND_MAX: Final = 127  # one byte in msgpack
 
 _FIELDS: Final = 10

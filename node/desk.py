@@ -254,7 +254,7 @@ class Desk:
             account.balance,
             account.nonce_next,
             account.nonce_window,
-            account.stake,
+            view.get_bonded_units(address),
             height,
             profiles,
             None if not pending else max(account.nonce_next, pending[-1].nonce + 1),

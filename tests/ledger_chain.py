@@ -93,7 +93,7 @@ class Chain:
     """A growing chain: `view` is its tip, `state` what was committed, `blocks` all of it above genesis."""
 
     def __init__(self, genesis: Genesis | None = None, modules: tuple[object, ...] | None = None) -> None:
-        self.rules = Rules(genesis or make_genesis(), modules or (CountingModule(),))  # type: ignore[arg-type]
+        self.rules = Rules(genesis or make_genesis(), (CountingModule(),) if modules is None else modules)  # type: ignore[arg-type]
         self.state = self.rules.create_genesis_state()
         self.view: View = self.state.view()
         self.blocks: list[Block] = []

@@ -7,13 +7,14 @@ read but the block, its parent's header and the chain's rules.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from consensus import vote
-from consensus.block import Block, Header
+from consensus.block import GENESIS_VIEW, Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
-from consensus.ledger import scoring
+from consensus.ledger import epochs, scoring
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -50,26 +51,29 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
             field="header.parent_hash",
             code="parent",
         )
+    epoch, height, parent_view = compute_place(header.epoch, view, parameters)
     for name, told, expected in (
-        ("parent_view", header.parent_view, parent.view),
-        ("height", header.height, parent.height + 1),
+        ("epoch", header.epoch, epoch),
+        ("parent_view", header.parent_view, parent_view),
+        ("height", header.height, height),
         ("transaction_count", header.transaction_count, len(block.transactions)),
         ("scores", len(block.scores), len(block.transactions)),
         ("outcomes", len(block.outcomes), len(block.transactions)),
     ):
         if told != expected:
             raise Rejected(f"is {told}, must be {expected}", field=f"header.{name}", code=name)
-    if header.view <= parent.view or header.epoch < parent.epoch:
+    if header.view <= parent_view:
         raise Rejected(
-            f"epoch {header.epoch} view {header.view} is not after epoch {parent.epoch} view {parent.view}",
-            field="header.view",
-            code="view",
+            f"{header.view} is not after the parent's {parent_view}", field="header.view", code="view"
         )
-    if rules.validators.get_index(header.proposer) is None:
-        raise Rejected("is not a validator", field="header.proposer", code="proposer")
+    epoch_set = epochs.get_set(view.records, epoch)
+    if epoch_set.get_operator(header.proposer) is None:
+        raise Rejected(f"is not a validator of epoch {epoch}", field="header.proposer", code="proposer")
+    next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
         ("modules_digest", header.modules_digest, rules.modules_digest),
-        ("validators_digest", header.validators_digest, rules.validators.digest),
+        ("validators_digest", header.validators_digest, epoch_set.validators.digest),
+        ("next_validators_digest", header.next_validators_digest, next_set.validators.digest),
     ):
         if digest != expected_digest:
             raise Rejected(
@@ -77,7 +81,7 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
                 field=f"header.{name}",
                 code=name,
             )
-    check_certificate_binding(parent, block.parent_certificate)
+    check_certificate_binding(parent, epoch, len(epoch_set.operators), block.parent_certificate)
     if len(block.transactions) > parameters.block_transactions_max:
         raise Rejected(
             f"{len(block.transactions)}, at most {parameters.block_transactions_max} allowed",
@@ -91,15 +95,62 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
             field="block.transactions",
             code="size",
         )
-    _check_time(block, parent, parameters, now_ms)
+    if epochs.is_tail(header, parent, parameters.epoch_blocks):
+        _check_tail(block, parent)
+    else:
+        _check_time(block, parent, parameters, now_ms)
 
 
-def check_certificate_binding(parent: Header, certificate: vote.Certificate | None) -> None:
-    """Raises Rejected unless the carried certificate is about the parent; signatures are the caller's."""
+def _check_tail(block: Block, parent: Header) -> None:
+    """consensus.md, Epochs: no transactions, the parent's state and time."""
+    if block.transactions:
+        raise Rejected(
+            f"{len(block.transactions)} past the boundary of epoch {parent.epoch}",
+            field="block.transactions",
+            mend="put them into the next epoch",
+            code="tail",
+        )
+    if block.header.timestamp_ms != parent.timestamp_ms:
+        raise Rejected(
+            f"{block.header.timestamp_ms}, a tail has its parent's {parent.timestamp_ms}",
+            field="header.timestamp_ms",
+            code="timestamp",
+        )
+
+
+def compute_place(told_epoch: int, view: View, parameters: Parameters) -> tuple[int, int, int]:
+    """(epoch, height, parent view) of a block after `view`; `told_epoch`, its own, makes it a tail or not.
+
+    Past the boundary a block of the same epoch is a tail; a block of the next one opens that.
+    """
+    parent, epoch_blocks = view.header, parameters.epoch_blocks
+    if told_epoch == parent.epoch and epochs.is_boundary(parent.height, epoch_blocks):
+        return parent.epoch, parent.height, parent.view
+    if view.is_tail:
+        raise Rejected(
+            f"is {told_epoch}: what stands on a tail of epoch {parent.epoch} is a tail of it",
+            field="header.epoch",
+            mend="build on the boundary block",
+            code="epoch",
+        )
+    height = parent.height + 1
+    epoch = epochs.compute_epoch(height, epoch_blocks)
+    return epoch, height, parent.view if epoch == parent.epoch else GENESIS_VIEW
+
+
+def check_certificate_binding(
+    parent: Header, epoch: int, validator_count: int, certificate: vote.Certificate | None
+) -> None:
+    """Raises Rejected unless the certificate that a block of `epoch` carries is about its parent.
+
+    validator_count: in the set of that epoch. Signatures are the caller's to check.
+    """
     field = "block.certificate"
-    if parent.height == 0:
+    if parent.height == 0 or parent.epoch != epoch:
         if certificate is not None:
-            raise Rejected("block 0 has none", field=field, mend="leave it out", code="certificate")
+            raise Rejected(
+                "the first block of an epoch has none", field=field, mend="leave it out", code="certificate"
+            )
         return
     if certificate is None:
         raise Rejected("is missing", field=field, mend="carry the parent's", code="certificate")
@@ -110,6 +161,11 @@ def check_certificate_binding(parent: Header, certificate: vote.Certificate | No
         parent.hash,
     ):
         raise Rejected("is not about the parent", field=field, code="certificate")
+    signers = certificate.signers
+    if not signers or signers[-1] >= validator_count or any(low >= high for low, high in pairwise(signers)):
+        raise Rejected(
+            "its signers are not rising indices of the epoch's set", field=field, code="certificate"
+        )
 
 
 def _check_time(block: Block, parent: Header, parameters: Parameters, now_ms: int | None) -> None:

@@ -1,7 +1,8 @@
 """Blocks: building one from candidates, and checking one by executing it again.
 
 Both run the same steps: envelopes in block order (work.py), the modules on the whole block
-(judging.py), then fees, upkeep, rows, tree and roots in arrays.
+(judging.py), then fees, upkeep, rows, tree and roots in arrays. A tail, past its epoch's boundary, runs
+none of them: it has its parent's state and changes nothing.
 
 Invariant: what `build_block` makes, `check_block` accepts after the same view and with the same delta;
 neither changes the view, whatever it raises. Signatures of transactions and certificates are the
@@ -18,16 +19,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from consensus import block as blk
-from consensus import crypto, merkle, vote
+from consensus import merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD
-from consensus.ledger import judging, scoring
+from consensus.ledger import epochs, judging, scoring
 from consensus.ledger.block_checks import (
     check_certificate_binding,
     check_header,
     check_jump,
     check_verdicts,
+    compute_place,
     name_transaction,
 )
 from consensus.ledger.judging import Judgment
@@ -89,24 +91,32 @@ def build_block(
 ) -> Built:
     """A block after `view` of what fits among `candidates`, in their order. Raises Fault for our own errors.
 
-    certificate: the parent's, None above genesis. Candidates' signatures were checked before.
+    epoch: the engine's. Past its boundary what is built is a tail, and all candidates are deferred.
+    certificate: the parent's, None in the first block of an epoch. Candidates' signatures were checked before.
     """
     rules.check_modules(view)
-    if rules.validators.get_index(proposer_key) is None:
-        raise Fault("is not a validator of this chain", field="proposer_key")
-    if view_number <= view.header.view or epoch < view.header.epoch:
-        raise Fault(f"epoch {epoch} view {view_number} is not after the parent's", field="view_number")
     try:
-        check_certificate_binding(view.header, certificate)
+        place = compute_place(epoch, view, rules.parameters)
+        epoch_set = epochs.get_set(view.records, epoch)
+        check_certificate_binding(view.header, epoch, len(epoch_set.operators), certificate)
     except Rejected as error:
-        raise Fault(error.problem, field="certificate") from None
+        raise Fault(error.problem, field=error.field) from None
+    proposer = epoch_set.get_operator(proposer_key)
+    if proposer is None:
+        raise Fault(f"is not a validator of epoch {epoch}", field="proposer_key")
+    if place[0] != epoch or view_number <= place[2]:
+        raise Fault(f"epoch {epoch} view {view_number} is not after the parent's", field="view_number")
+    if place[1] == view.header.height:
+        free = _FreeFields(epoch, view_number, proposer_key, view.header.timestamp_ms)
+        header, delta = _seal_tail(rules, view, free, certificate)
+        return Built(Block(header, (), (), b"", certificate), delta, (), tuple(candidates), ())
     pool = _Pool()
     chosen: Sequence[Transaction] = candidates
     for attempt in range(ROUNDS_MAX + 1):
         if attempt == ROUNDS_MAX:  # a module that breaks its contract: an empty block is always right
             pool.deferred += chosen
             chosen = ()
-        work, chosen = _select(rules, view, chosen, proposer_key, now_ms, pool)
+        work, chosen = _select(rules, view, chosen, proposer, now_ms, pool)
         judgment = _judge(rules, work, chosen, is_strict=False)
         failed = {work.reports[place].source for place in judgment.failed_reports}
         kept = _take_accepted(rules, chosen, judgment, failed, pool)
@@ -129,13 +139,26 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     rules.check_modules(view)
     header = block.header
     check_header(rules, view, block, now_ms)
+    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms)
+    if epochs.is_tail(header, view.header, rules.parameters.epoch_blocks):
+        expected, delta = _seal_tail(rules, view, free, block.parent_certificate)
+        _check_roots(header, expected)
+        return delta
     for place, tx in enumerate(block.transactions):
         try:
             rules.check_form(tx)
         except Rejected as error:
             raise name_transaction(place, tx, error) from None
-    proposer = crypto.compute_address(header.proposer)
-    work = Work(view, rules.parameters, header.timestamp_ms, block.transactions, proposer)
+    proposer = epochs.get_set(view.records, header.epoch).get_operator(header.proposer)
+    assert proposer is not None  # check_header saw it
+    work = Work(
+        view,
+        rules.parameters,
+        header.timestamp_ms,
+        block.transactions,
+        chain_id=rules.chain_id,
+        proposer=proposer,
+    )
     for place, tx in enumerate(block.transactions):
         try:
             work.apply(tx)
@@ -145,10 +168,14 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     judgment = _judge(rules, work, block.transactions, is_strict=True)
     scores, outcomes = _list_verdicts(rules, block.transactions, judgment)
     check_verdicts(block, scores, outcomes)
-    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms)
     expected, delta = _seal(
         rules, view, work, judgment, block.transactions, scores, outcomes, free, block.parent_certificate
     )
+    _check_roots(header, expected)
+    return delta
+
+
+def _check_roots(header: Header, expected: Header) -> None:
     for name in ("transactions_root", "state_root", "history_root", "certificate_digest"):
         told, recomputed = getattr(header, name), getattr(expected, name)
         if told != recomputed:
@@ -159,7 +186,6 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
             )
     if expected.hash != header.hash:
         raise Fault("a header field escaped the check", field="block")
-    return delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +208,7 @@ class _Pool:
 
 
 def _select(
-    rules: Rules, view: View, candidates: Sequence[Transaction], proposer_key: bytes, now_ms: int, pool: _Pool
+    rules: Rules, view: View, candidates: Sequence[Transaction], proposer: bytes, now_ms: int, pool: _Pool
 ) -> tuple[Work, list[Transaction]]:
     """Applies the valid ones among `candidates`, as many as fit."""
     parameters, parent_ms = rules.parameters, view.header.timestamp_ms
@@ -201,7 +227,7 @@ def _select(
             break
         sound.append(tx)
     start_ms = parent_ms if is_workload else max(parent_ms, now_ms)
-    work = Work(view, parameters, start_ms, sound, crypto.compute_address(proposer_key))
+    work = Work(view, parameters, start_ms, sound, chain_id=rules.chain_id, proposer=proposer)
     chosen: list[Transaction] = []
     awaited: set[bytes] = set()  # accounts of transactions that were put off: they may bring the money
     for tx in sound:
@@ -297,15 +323,17 @@ def _seal(
     parent = view.header
     history = view.history.append(merkle.hash_leaf(parent.hash))
     history_root = history.root
-    work.close(history_root)
+    epoch_set = epochs.get_set(view.records, free.epoch)
+    next_set = epochs.get_next_set(view.records, free.epoch, rules.parameters.epoch_blocks)
+    work.close(history_root, epoch_set.index_by_key[free.proposer], certificate)
     slots, rows = work.compute_rows(judgment.local, judgment.rows)
     tree = view.compute_tree_update(slots, rows)
     account_count = view.account_count + len(work.created)
     header = Header(
         epoch=free.epoch,
         view=free.view,
-        height=parent.height + 1,
-        parent_view=parent.view,
+        height=work.height,
+        parent_view=parent.view if parent.epoch == free.epoch else blk.GENESIS_VIEW,
         parent_hash=parent.hash,
         proposer=free.proposer,
         timestamp_ms=free.timestamp_ms,
@@ -316,7 +344,39 @@ def _seal(
         ),
         history_root=history_root,
         modules_digest=rules.modules_digest,
-        validators_digest=rules.validators.digest,
+        validators_digest=epoch_set.validators.digest,
+        next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
     )
     return header, Delta(header, slots, rows, work.created, account_count, tree, work.records, history)
+
+
+def _seal_tail(
+    rules: Rules, view: View, free: _FreeFields, certificate: vote.Certificate | None
+) -> tuple[Header, Delta]:
+    """The header of a tail after `view`, and a delta that changes nothing."""
+    parent = view.header
+    next_set = epochs.get_next_set(view.records, free.epoch, rules.parameters.epoch_blocks)
+    header = Header(
+        epoch=free.epoch,
+        view=free.view,
+        height=parent.height,
+        parent_view=parent.view,
+        parent_hash=parent.hash,
+        proposer=free.proposer,
+        timestamp_ms=parent.timestamp_ms,
+        transaction_count=0,
+        transactions_root=merkle.EMPTY_ROOT,
+        state_root=parent.state_root,
+        history_root=parent.history_root,
+        modules_digest=rules.modules_digest,
+        validators_digest=epochs.get_set(view.records, free.epoch).validators.digest,
+        next_validators_digest=next_set.validators.digest,
+        certificate_digest=blk.compute_certificate_digest(certificate),
+    )
+    slots = np.zeros(0, dtype=np.int64)
+    rows = np.zeros((0, view.row_bytes), dtype=np.uint8)
+    tree = view.compute_tree_update(slots, rows)
+    return header, Delta(
+        header, slots, rows, {}, view.account_count, tree, view.records, view.history, is_tail=True
+    )

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.errors import Rejected
+from consensus.ledger.accusation import EVIDENCE
+from consensus.ledger.bond import BOND
 from consensus.ledger.kind import Kind
 from consensus.ledger.report import REPORT
+from consensus.ledger.rotation import ROTATE_KEY
 from consensus.ledger.transfer import TRANSFER
+from consensus.ledger.unbond import UNBOND
+from consensus.ledger.unjail import UNJAIL
+from consensus.ledger.withdraw import WITHDRAW
 
-KINDS: Final[tuple[Kind, ...]] = (TRANSFER, REPORT)
+KINDS: Final[tuple[Kind, ...]] = (TRANSFER, REPORT, BOND, UNBOND, WITHDRAW, UNJAIL, ROTATE_KEY, EVIDENCE)
 
 KIND_BY_NUMBER: Final[dict[int, Kind]] = {kind.number: kind for kind in KINDS}
 

@@ -21,14 +21,25 @@ from consensus.errors import Fault
 
 EMPTY_ROOT: Final = bytes(32)
 KEY_BYTES_MAX: Final = 64  # a namespace, a day and a hash take 37
-VALUE_BYTES_MAX: Final = 65_535
+VALUE_BYTES_MAX: Final = 131_071  # a set of 1,024 validators takes 72 kB
 
 # Namespaces: one byte, then a key of the length that the namespace fixes.
 NAMESPACE_PARAMETER: Final = b"\x00"  # one byte, see PARAMETER_*: what the chain's own rules read
 NAMESPACE_REPORTER: Final = b"\x01"  # an address: may report fraud
 NAMESPACE_ANCHOR: Final = b"\x02"  # a height (8 bytes): the history root in that block's header
+NAMESPACE_SET: Final = b"\x03"  # an epoch (8 bytes): who validates in it, see epochs.py
+# The stake's, see staking.py. What is listed by prefix stands first in the key.
+NAMESPACE_VALIDATOR: Final = b"\x04"  # an operator's address
+NAMESPACE_DELEGATION: Final = b"\x05"  # delegator, validator: two addresses
+NAMESPACE_UNBONDING: Final = b"\x06"  # validator, epoch (8), 0 or 1: after its slashing
+NAMESPACE_CLAIM: Final = b"\x07"  # delegator, epoch (8), validator, 0 or 1
+NAMESPACE_VOTING_KEY: Final = b"\x08"  # a voting key (33 bytes): whose it is
+NAMESPACE_RANK: Final = b"\x09"  # 2^64 - 1 - stake (8), serial (8): candidates, the richest first
+NAMESPACE_STAKING: Final = b"\x0a"  # one byte, see STAKING_*
+STAKING_COUNTERS: Final = b"\x00"
+STAKING_PARTICIPATION: Final = b"\x01"
 PARAMETER_GENESIS: Final = b"\x00"  # the genesis digest
-PARAMETER_SUPPLY: Final = b"\x01"  # all money, 8 bytes, big-endian
+PARAMETER_SUPPLY: Final = b"\x01"  # money of genesis, issued, burned: 8 bytes each, big-endian
 PARAMETER_MODULES: Final = b"\x02"  # canonical list of the active modules
 
 

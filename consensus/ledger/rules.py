@@ -20,15 +20,18 @@ from consensus import codec, crypto, merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Genesis, Parameters
-from consensus.ledger import execution, judging, scoring
+from consensus.ledger import epochs, execution, judging, scoring, staking
 from consensus.ledger import records as rec
 from consensus.ledger.block_checks import check_jump
+from consensus.ledger.epochs import EpochSet
 from consensus.ledger.execution import Built
 from consensus.ledger.judging import Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
 from consensus.ledger.records import Records
 from consensus.ledger.scoring import Explanation, ModuleView, TransferColumns, ValidationModule, Verdicts
+from consensus.ledger.staking import Counters, Stake
 from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
+from consensus.ledger.supply import Supply, put_supply
 from consensus.ledger.work import Work
 from consensus.merkle import CompactRange
 from consensus.transaction import Transaction, compute_signing_digest
@@ -90,6 +93,7 @@ class Rules:
 
     @property
     def validators(self) -> vote.ValidatorSet:
+        """Of the first epochs. Those of any other are the state's: `View.find_set(epoch)`."""
         return self.genesis.validators
 
     def is_scored(self, tx: Transaction) -> bool:
@@ -99,22 +103,20 @@ class Rules:
     def create_genesis_state(self) -> State:
         """The state of block 0: genesis accounts in their order, then those that validators' keys need."""
         genesis = self.genesis
-        stakes = {crypto.compute_address(v.public_key): v.stake for v in self.validators.validators}
+        first_set = epochs.create_genesis_set(self.validators)
         balances = dict(genesis.accounts)
-        addresses = [*balances, *(address for address in stakes if address not in balances)]
+        addresses = [*balances, *(address for address in first_set.operators if address not in balances)]
         heads = b"".join(
-            encode_account(Account(address, balances.get(address, 0), 0, 0, stakes.get(address, 0)))
-            for address in addresses
+            encode_account(Account(address, balances.get(address, 0), 0, 0)) for address in addresses
         )
         rows = np.zeros((len(addresses), self.row_bytes), dtype=np.uint8)
         rows[:, :ROW_FIXED_BYTES] = np.frombuffer(heads, dtype=np.uint8).reshape(-1, ROW_FIXED_BYTES)
         supply = sum(balances.values()) + self.validators.total
         parameters = {
             rec.PARAMETER_GENESIS: genesis.digest,
-            rec.PARAMETER_SUPPLY: supply.to_bytes(8, "big"),
             rec.PARAMETER_MODULES: self.modules_record,
         }
-        records = Records()
+        records = self._create_stakes(put_supply(Records(), Supply(supply)), first_set)
         for key, value in parameters.items():
             records = records.put(rec.NAMESPACE_PARAMETER + key, value)
         for reporter in genesis.reporters:
@@ -137,9 +139,23 @@ class Rules:
             history_root=history.root,
             modules_digest=self.modules_digest,
             validators_digest=self.validators.digest,
+            next_validators_digest=self.validators.digest,
             certificate_digest=blk.compute_certificate_digest(None),
         )
         return state
+
+    def _create_stakes(self, records: Records, first_set: EpochSet) -> Records:
+        """Every validator of genesis, bonded by its own account, in the sets of the first two epochs."""
+        stake_min = self.parameters.stake_units_min
+        for serial, validator in enumerate(first_set.validators.validators):
+            operator, units = first_set.operators[serial], validator.stake
+            commission_bp = staking.GENESIS_COMMISSION_BP
+            stake = Stake(serial, validator.public_key, units, units, units, commission_bp)
+            records = staking.put_stake(records, operator, stake, stake_min)
+            records = staking.put_voting_key(records, validator.public_key, operator)
+        records = staking.put_counters(records, Counters(len(first_set.operators), 0, 0))
+        records = epochs.put_set(records, 0, first_set)
+        return epochs.put_set(records, 1, first_set) if self.parameters.epoch_blocks else records
 
     def check_form(self, tx: Transaction) -> None:
         """Raises Rejected unless `tx` could be valid in some state. Cheap; the signature is not checked."""
@@ -195,7 +211,7 @@ class Rules:
         if not sound:
             return answers
         parent_ms = view.header.timestamp_ms
-        work = Work(view, self.parameters, parent_ms, sound, sound[0].sender)
+        work = Work(view, self.parameters, parent_ms, sound, chain_id=self.chain_id, proposer=sound[0].sender)
         for place, tx in enumerate(transactions):
             if answers[place] is not None:
                 continue

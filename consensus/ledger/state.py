@@ -1,13 +1,13 @@
 """State, Delta and View: the accounts and records after a block, and how unfinal blocks lie over them.
 
 An account is one row of bytes: address (20) | balance (8) | nonce_next (8) | nonce_window (8) |
-stake (8) | module rows, integers big-endian. Rows lie in slots, in order of creation; the row *is*
-the leaf of the tree, so that reading, writing, hashing and dumping are one array operation each.
+module rows, integers big-endian. Rows lie in slots, in order of creation; the row *is* the leaf of
+the tree, so that reading, writing, hashing and dumping are one array operation each.
 
 Invariant: root = SHA-256(STATE_TAG | canonical (account count, accounts root, records root, history
 size, history root)): no bit of the state can change without it. Only `State.commit` changes a
 State; Deltas and Views never change, and a View whose ancestor was not the one committed is a Fault.
-Leaves out: what a block does (work.py, execution.py).
+Leaves out: what a block does (work.py, execution.py); what is at stake, which is all in records.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from numpy.typing import NDArray
 from consensus import codec, crypto
 from consensus.block import Header
 from consensus.errors import Fault
+from consensus.ledger import epochs, staking
 from consensus.ledger import records as rec
 from consensus.ledger import tree as tr
+from consensus.ledger.epochs import EpochSet
 from consensus.ledger.records import Records
 from consensus.ledger.tree import Tree, TreeDelta
 from consensus.merkle import CompactRange
 
 STATE_TAG: Final = b"assay/state/1"
-ROW_FIXED_BYTES: Final = 52  # address and four integers of 8 bytes
-HOT: Final = slice(20, 52)  # balance, nonce_next, nonce_window, stake
+ROW_FIXED_BYTES: Final = 44  # address and three integers of 8 bytes
+HOT: Final = slice(20, 44)  # balance, nonce_next, nonce_window
 NONCE_WINDOW: Final = 64  # as many nonces below the highest one can still come, RFC 4303 section 3.4.3
-_FIXED: Final = struct.Struct(">20s4Q")
+_FIXED: Final = struct.Struct(">20s3Q")
 _SLOTS_FIRST: Final = 1024
 PACK_ERROR: Final = struct.error  # what `encode_account` raises for numbers that are none of an account's
 
@@ -42,14 +44,13 @@ Rows = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """balance and stake in smallest units. nonce_next: one above the highest nonce used; bit i of
+    """balance in smallest units. nonce_next: one above the highest nonce used; bit i of
     nonce_window (64 bits) is set when nonce_next - 1 - i was used."""
 
     address: bytes
     balance: int
     nonce_next: int
     nonce_window: int
-    stake: int
 
     def is_nonce_free(self, nonce: int) -> bool:
         """Whether a transaction with this nonce could still come."""
@@ -58,14 +59,12 @@ class Account:
 
 
 def encode_account(account: Account) -> bytes:
-    """The first 52 bytes of its row."""
-    return _FIXED.pack(
-        account.address, account.balance, account.nonce_next, account.nonce_window, account.stake
-    )
+    """The first 44 bytes of its row."""
+    return _FIXED.pack(account.address, account.balance, account.nonce_next, account.nonce_window)
 
 
 def decode_account(row: bytes) -> Account:
-    """The account of a row (its first 52 bytes)."""
+    """The account of a row (its first 44 bytes)."""
     return Account(*_FIXED.unpack_from(row))
 
 
@@ -82,7 +81,8 @@ class Delta:
     """What one block changes: absolute values, so that it lies over its parent's state.
 
     slots: int64[k], rising; rows: uint8[k, row_bytes] after the block; created: address -> slot.
-    history: the frontier over the hashes of blocks 0..height-1.
+    history: the frontier over the hashes of blocks 0..height-1. is_tail: past its epoch's boundary, it
+    changes nothing and is never committed.
     """
 
     header: Header
@@ -93,6 +93,7 @@ class Delta:
     tree: TreeDelta
     records: Records
     history: CompactRange
+    is_tail: bool = False
 
     @property
     def root(self) -> bytes:
@@ -167,6 +168,12 @@ class State:
                 f"block {delta.header.height} is not a child of the committed block {self.header.height}",
                 field="state.commit",
             )
+        if delta.is_tail:
+            raise Fault(
+                f"the tail of view {delta.header.view} is never committed",
+                field="state.commit",
+                mend="commit up to the boundary block",
+            )
         self.tree.reserve(delta.account_count)
         if delta.account_count > len(self._rows):
             grown = np.zeros((max(delta.account_count, 2 * len(self._rows)), self.row_bytes), dtype=np.uint8)
@@ -201,6 +208,7 @@ class View:
         "account_count",
         "header",
         "history",
+        "is_tail",
         "records",
         "tree_root",
     )
@@ -215,6 +223,7 @@ class View:
         self.records = last.records
         self.history = last.history
         self.tree_root = last.tree.root
+        self.is_tail = bool(deltas) and deltas[-1].is_tail
 
     @property
     def root(self) -> bytes:
@@ -299,8 +308,18 @@ class View:
 
     @property
     def supply(self) -> int:
-        """All money: balances and stakes, smallest units. No block changes it."""
-        return int.from_bytes(self._get_parameter(rec.PARAMETER_SUPPLY), "big")
+        """All money, in smallest units: of genesis, and issued, less what was burned (supply.py)."""
+        value = self._get_parameter(rec.PARAMETER_SUPPLY)
+        genesis, issued, burned = (int.from_bytes(value[at : at + 8], "big") for at in (0, 8, 16))
+        return genesis + issued - burned
+
+    def find_set(self, epoch: int) -> EpochSet | None:
+        """Who validates in this epoch; None when it is forgotten, or not fixed yet."""
+        return epochs.find_set(self.records, epoch)
+
+    def get_bonded_units(self, address: bytes) -> int:
+        """What this account has at stake, in its own validator and in others'. For reading, not for blocks."""
+        return staking.compute_bonded_units(self.records, address)
 
     @property
     def modules_record(self) -> bytes:

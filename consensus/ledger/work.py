@@ -5,8 +5,8 @@ earlier one of the block brought. Accounts are read from the view in one gather 
 array; between, they are plain lists of integers, the fastest form for steps that depend on each other.
 
 Invariant: `apply` changes nothing when it raises. Money moves and is never made: fees are kept aside
-and credited to the proposer at the block's end, so that no transaction spends them. The supply is
-below 2^53, hence no balance overflows.
+until the block's end, so that no transaction spends them. The supply is below 2^53, hence no balance
+overflows.
 Source: RFC 4303 section 3.4.3 (the nonce window). Leaves out: scores (judging.py), roots (execution.py).
 """
 
@@ -23,12 +23,14 @@ from consensus.block import Header
 from consensus.codec import TIME_MS_MAX, UINT64_MAX
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
+from consensus.ledger import epochs, rewards
 from consensus.ledger import records as rec
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.report import ANCHORS_MAX, Reported
 from consensus.ledger.state import HOT, NONCE_WINDOW, Rows, View
 from consensus.ledger.tree import SLOTS_MAX
 from consensus.transaction import Transaction
+from consensus.vote import Certificate
 
 _ADDRESS: Final = slice(0, 20)
 
@@ -36,8 +38,8 @@ _ADDRESS: Final = slice(0, 20)
 class Work:
     """Mutable, and local to one call: what it became is handed on as arrays by `compute_rows`.
 
-    index: address -> local index i; slots[i] is -1 until an account exists. timestamp_ms: the block's.
-    `records` and `reports` are the kinds' to change.
+    index: address -> local index i; slots[i] is -1 until an account exists. height, epoch, timestamp_ms:
+    the block's. `records`, `reports` and balances are the kinds' to change.
     """
 
     def __init__(
@@ -46,11 +48,16 @@ class Work:
         parameters: Parameters,
         timestamp_ms: int,
         transactions: Iterable[Transaction],
+        *,
+        chain_id: str,
         proposer: bytes,
     ) -> None:
-        """`proposer`: the 20-byte address that earns the fees. Every kind's form was checked before."""
+        """`proposer`: the 20-byte address of its operator. Every kind's form was checked before."""
         self.parent: Header = view.header
         self.parameters = parameters
+        self.chain_id = chain_id
+        self.height = view.header.height + 1
+        self.epoch = epochs.compute_epoch(self.height, parameters.epoch_blocks)
         self.timestamp_ms = timestamp_ms
         self.deadline_ms = TIME_MS_MAX  # the last block time at which all that was applied is valid
         self.records = view.records
@@ -75,7 +82,6 @@ class Work:
         self.balance: list[int] = hot[0].tolist()
         self.nonce_next: list[int] = hot[1].tolist()
         self.nonce_window: list[int] = hot[2].tolist()
-        self.stake: list[int] = hot[3].tolist()
 
     def is_existing(self, address: bytes) -> bool:
         """Whether the account exists now; it is one of the addresses that transactions name."""
@@ -176,15 +182,21 @@ class Work:
         )
         kind.apply(tx, self)
 
-    def close(self, history_root: bytes) -> None:
-        """The block's end: fees to the proposer, upkeep of the kinds, the new history root on record."""
-        self.balance[self.index[self.proposer]] += self.fees
-        self.fees = 0
+    def close(self, history_root: bytes, proposer: int, certificate: Certificate | None) -> None:
+        """The block's end: who earns what, upkeep of the kinds, the new history root on record.
+
+        proposer: its index in the epoch's set; certificate: the parent's. Without epochs all fees are the
+        proposer's at once: no end of an epoch would ever share them out.
+        """
         for kind in KIND_BY_NUMBER.values():
             kind.close(self)
-        height = self.parent.height + 1
-        self.records = self.records.put(rec.NAMESPACE_ANCHOR + height.to_bytes(8, "big"), history_root)
-        forgotten = height - ANCHORS_MAX
+        if self.parameters.epoch_blocks:
+            rewards.close_block(self, proposer, certificate)
+        else:
+            self.balance[self.index[self.proposer]] += self.fees
+            self.fees = 0
+        self.records = self.records.put(rec.NAMESPACE_ANCHOR + self.height.to_bytes(8, "big"), history_root)
+        forgotten = self.height - ANCHORS_MAX
         if forgotten >= 0:
             self.records = self.records.remove(rec.NAMESPACE_ANCHOR + forgotten.to_bytes(8, "big"))
 
@@ -194,9 +206,7 @@ class Work:
         local: int64[j], local indices; module_rows: uint8[j, module row bytes], their new module rows.
         """
         rows = self.rows.copy()
-        hot = [
-            array("Q", column) for column in (self.balance, self.nonce_next, self.nonce_window, self.stake)
-        ]
+        hot = [array("Q", column) for column in (self.balance, self.nonce_next, self.nonce_window)]
         columns = np.array([np.frombuffer(column, dtype=np.uint64) for column in hot]).T
         rows[:, HOT] = np.ascontiguousarray(columns.astype(">u8")).view(np.uint8)
         for address in self.created:

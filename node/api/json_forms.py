@@ -72,6 +72,7 @@ def form_header(header: Header) -> Json:
         "history_root": to_hex(header.history_root),
         "modules_digest": to_hex(header.modules_digest),
         "validators_digest": to_hex(header.validators_digest),
+        "next_validators_digest": to_hex(header.next_validators_digest),
         "certificate_digest": to_hex(header.certificate_digest),
     }
 

@@ -165,6 +165,7 @@ def build_schemas(limits: Limits) -> Json:
                         "history_root",
                         "modules_digest",
                         "validators_digest",
+                        "next_validators_digest",
                         "certificate_digest",
                     ),
                     HASH_SCHEMA,

@@ -64,7 +64,7 @@ def read_standings(transactions: Sequence[Transaction], view: View) -> dict[byte
     hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").tolist()
     return {
         sender: Standing(balance if slot >= 0 else -1, nonce_next)
-        for sender, slot, (balance, nonce_next, _, _) in zip(senders, slots, hot, strict=True)
+        for sender, slot, (balance, nonce_next, _) in zip(senders, slots, hot, strict=True)
     }
 
 

@@ -50,6 +50,7 @@ def make_header(height: int, parent: bytes, transactions: Sequence[Transaction],
         history_root=bytes(32),
         modules_digest=bytes(32),
         validators_digest=bytes(32),
+        next_validators_digest=bytes(32),
         certificate_digest=block.compute_certificate_digest(certificate),
     )
 

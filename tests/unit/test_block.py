@@ -44,6 +44,7 @@ HEADERS = st.builds(
     history_root=HASH,
     modules_digest=HASH,
     validators_digest=HASH,
+    next_validators_digest=HASH,
     certificate_digest=HASH,
 )
 

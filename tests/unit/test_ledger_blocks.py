@@ -118,6 +118,7 @@ def test_a_block_above_the_limits_is_refused(limit: str, value: int) -> None:
         ({"proposer": A.public_key}, "proposer"),
         ({"modules_digest": b"m" * 32}, "modules_digest"),
         ({"validators_digest": b"v" * 32}, "validators_digest"),
+        ({"next_validators_digest": b"v" * 32}, "next_validators_digest"),
         ({"timestamp_ms": START_MS - 1}, "timestamp"),
         ({"timestamp_ms": START_MS + 1}, "timestamp"),
         ({"transactions_root": b"t" * 32}, "transactions_root"),

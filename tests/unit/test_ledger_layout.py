@@ -54,15 +54,15 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
     chain.grow()
     second = chain.grow(chain.report(1, 0)).block
     rows = [
-        make_row(KEYS[0].address, 1_000_000, 0, 0, 0) + bytes(4),
-        make_row(KEYS[1].address, 1_000_000 - 1, 1, 1, 0) + bytes(4),
-        make_row(KEYS[2].address, 1_000_000 - 53 + 5, 1, 1, 0) + b"\x00\x01\x00\x00",
-        make_row(KEYS[3].address, 1_000_000 - 6, 3, 1, 0) + b"\x00\x01\x00\x00",
-        make_row(KEYS[4].address, 1_000_000, 0, 0, 0) + bytes(4),
-        make_row(KEYS[5].address, 1_000_000, 0, 0, 0) + bytes(4),
-        make_row(VALIDATORS[0].address, 5, 0, 0, 500) + bytes(4),
-        make_row(VALIDATORS[1].address, 0, 0, 0, 500) + bytes(4),
-        make_row(STRANGERS[0].address, 50, 0, 0, 0) + b"\x00\x00\x00\x01",
+        make_row(KEYS[0].address, 1_000_000, 0, 0) + bytes(4),
+        make_row(KEYS[1].address, 1_000_000 - 1, 1, 1) + bytes(4),
+        make_row(KEYS[2].address, 1_000_000 - 53 + 5, 1, 1) + b"\x00\x01\x00\x00",
+        make_row(KEYS[3].address, 1_000_000 - 6, 3, 1) + b"\x00\x01\x00\x00",
+        make_row(KEYS[4].address, 1_000_000, 0, 0) + bytes(4),
+        make_row(KEYS[5].address, 1_000_000, 0, 0) + bytes(4),
+        make_row(VALIDATORS[0].address, 5, 0, 0) + bytes(4),
+        make_row(VALIDATORS[1].address, 0, 0, 0) + bytes(4),
+        make_row(STRANGERS[0].address, 50, 0, 0) + b"\x00\x00\x00\x01",
     ]
     parameters = chain.rules.genesis.parameters
     modules = msgpack.packb((("counting", b"c" * 32, 2_000, 5_000),))
@@ -70,12 +70,20 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
     day = (sent.timestamp_ms + parameters.report_window_ms) // 86_400_000 + 1
     records = {
         b"\x00\x00": chain.rules.genesis.digest,
-        b"\x00\x01": (6_000_000 + 1_000).to_bytes(8, "big"),
+        b"\x00\x01": (6_000_000 + 1_000).to_bytes(8, "big") + bytes(16),
         b"\x00\x02": modules,
         b"\x01" + KEYS[0].address: b"\x01",
         b"\x01" + KEYS[1].address: b"\x01",
         **{b"\x02" + height.to_bytes(8, "big"): hash_list(hashes[:height]) for height in range(4)},
         b"\x81" + day.to_bytes(4, "big") + sent.id: KEYS[1].address + (3).to_bytes(8, "big"),
+        # One everlasting epoch: its set, and the stakes of genesis (too small to stand for election).
+        b"\x03" + bytes(8): msgpack.packb(tuple((v.public_key, 500, v.address) for v in VALIDATORS)),
+        **{
+            b"\x04" + v.address: msgpack.packb((serial, v.public_key, 500, 500, 500, 1_000, 0, 0, 0))
+            for serial, v in enumerate(VALIDATORS)
+        },
+        **{b"\x08" + v.public_key: v.address for v in VALIDATORS},
+        b"\x0a\x00": msgpack.packb((2, 0, 0)),
     }
     assert dict(chain.view.records.walk()) == records
     assert rec.get_kind_namespace(1) == b"\x81"
@@ -105,6 +113,7 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
         root,
         header.history_root,
         header.modules_digest,
+        chain.rules.validators.digest,
         chain.rules.validators.digest,
         header.certificate_digest,
     )

@@ -172,7 +172,7 @@ def test_a_view_reads_what_is_there_and_none_for_the_rest() -> None:
     assert not view.is_reporter(KEYS[5].address)
     validator = view.get_account(VALIDATORS[1].address)
     assert validator is not None
-    assert (validator.balance, validator.stake) == (0, 500)
+    assert (validator.balance, view.get_bonded_units(VALIDATORS[1].address)) == (0, 500)
 
 
 def test_rows_of_the_state_cannot_be_written() -> None:

@@ -75,13 +75,13 @@ def test_an_account_is_created_by_what_it_receives() -> None:
     count = chain.view.account_count
     assert chain.view.get_account(STRANGERS[0].address) is None
     chain.grow(chain.transfer(A, STRANGERS[0], amount=0))
-    assert chain.view.get_account(STRANGERS[0].address) == Account(STRANGERS[0].address, 0, 0, 0, 0)
+    assert chain.view.get_account(STRANGERS[0].address) == Account(STRANGERS[0].address, 0, 0, 0)
     assert chain.view.account_count == count + 1
 
 
 def test_creating_an_account_costs_a_fee_for_every_byte_of_its_row() -> None:
     chain = Chain(make_genesis(account_byte_fee_units=2))
-    cost = 1 + 2 * (52 + 4)
+    cost = 1 + 2 * (44 + 4)
     short = chain.transfer(A, STRANGERS[0], fee=cost - 1)
     assert reject(chain, short).code == "fee"
     chain.grow(chain.transfer(A, STRANGERS[0], nonce=0, fee=cost), chain.transfer(A, STRANGERS[0], nonce=1))
@@ -91,7 +91,7 @@ def test_the_account_of_twenty_zeros_is_an_account_like_others() -> None:
     chain = Chain()
     chain.grow(chain.transfer(A, bytes(20), amount=0))
     assert chain.state.compute_root() == chain.view.root
-    assert chain.view.get_account(bytes(20)) == Account(bytes(20), 0, 0, 0, 0)
+    assert chain.view.get_account(bytes(20)) == Account(bytes(20), 0, 0, 0)
 
 
 def test_a_fee_below_the_minimum_is_refused() -> None:

@@ -89,14 +89,14 @@ def test_more_nullifications_than_allowed_are_refused_by_count() -> None:
 
 def test_the_block_of_a_real_proposal_is_read_from_its_header() -> None:
     key = BENCH.validators.validators[2].public_key
-    header = Header(0, 7, 5, 6, bytes(32), key, 1, 0, *[bytes(32)] * 6)
+    header = Header(0, 7, 5, 6, bytes(32), key, 1, 0, *[bytes(32)] * 7)
     ref = messages.make_block_reader(BENCH.validators)(header.raw)
     assert (ref.hash, ref.view, ref.height, ref.parent_view, ref.proposer) == (header.hash, 7, 5, 6, 2)
 
 
 def test_a_header_of_a_stranger_is_refused() -> None:
     key = crypto.PrivateKey.from_seed(b"stranger").public_key
-    header = Header(0, 7, 5, 6, bytes(32), key, 1, 0, *[bytes(32)] * 6)
+    header = Header(0, 7, 5, 6, bytes(32), key, 1, 0, *[bytes(32)] * 7)
     with pytest.raises(Rejected, match="not a validator"):
         messages.make_block_reader(BENCH.validators)(header.raw)
 
