@@ -202,7 +202,8 @@ class FetchBlock:
 class Build:
     """Build a block on `parent` for `view` and answer with BlockBuilt.
 
-    `certificate` is the parent's (None above genesis), to be carried in the body.
+    `certificate` is the parent's (None above the epoch's genesis), to be carried in the body, with every
+    signature known by now. A parent at the epoch's boundary, or past it, asks for a tail.
     `is_empty_allowed` is False while the block interval runs: answer only if transactions wait;
     otherwise stay silent, and send WorkWaiting when they do (the engine then asks again). A later
     Build replaces an earlier one.

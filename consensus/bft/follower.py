@@ -125,6 +125,8 @@ class Follower(Replica):
         # Simplex rule 7: this block and all its ancestors are final.
         subject = certificate.subject
         self._final, self._final_view, self._final_hash = certificate, subject.view, subject.block_hash
+        found = self._tally.open(subject.view)
+        self._final_signatures = found.collect(NOTARIZE) or found.collect(FINALIZE)
         self._emit(Finalize(certificate))
         self._note_certified(subject.block_hash, subject.view)
         self._tally.prune(subject.view)
@@ -193,7 +195,7 @@ class Follower(Replica):
             self._emit(CancelTimer(Timer.LEADER))
         known = self._blocks.add(proposal.block, proposal.payload)
         parent = self._blocks.get(proposal.block.parent_hash)
-        if parent is not None and proposal.block.height != parent.ref.height + 1:
+        if parent is not None and proposal.block.height != self._compute_height(parent.ref):
             known.is_asked, known.judgement = True, Judgement.INVALID
         self._ask_judgement(known)
 

@@ -1,8 +1,11 @@
-"""Who leads a view: smooth weighted round-robin, a pure function of the frozen stakes and the view.
+"""Who leads a view: smooth weighted round-robin, a pure function of the frozen stakes, epoch and view.
 
 Turn k (0, 1, ...) of validator i falls due at (2k + 1) / (2 w_i) of a period; the leader of view v is
 whoever's turn is the (v - 1)-th in that order, ties to the lower index. Over every period of W / gcd
 views each validator leads exactly w_i / gcd of them, evenly spread.
+
+An epoch begins where the one before it should have ended, `offset` turns into the order: were every
+epoch to begin with the first turn, a validator with less than half a turn an epoch would never lead.
 
 By time t each validator had floor(t w_i / W + 1/2) turns, which add up to t give or take n / 2. So the
 place of any view is found within n steps of a place that is computed at once: view 10^6 after a restart
@@ -28,14 +31,23 @@ CHUNKS_KEPT: Final = 4  # the current views, those not yet final, and a jump
 _SCALE_BITS: Final = 107
 
 
-class LeaderSchedule:
-    """The leaders of one epoch. `get_leader(view)` for view >= 1; the answer depends on nothing else."""
+def compute_offset(epoch: int, epoch_blocks: int) -> int:
+    """How many turns the epochs before this one take when no view is lost."""
+    return epoch * epoch_blocks
 
-    def __init__(self, validators: ValidatorSet) -> None:
+
+class LeaderSchedule:
+    """The leaders of one epoch. `get_leader(view)` for view >= 1; the answer depends on nothing else.
+
+    offset: turns before view 1 (>= 0): `compute_offset` of the epoch.
+    """
+
+    def __init__(self, validators: ValidatorSet, offset: int = 0) -> None:
         stakes = [validator.stake for validator in validators.validators]
         unit = gcd(*stakes)
         self._weights = [stake // unit for stake in stakes]
         self.period = sum(self._weights)  # views after which the order repeats
+        self._offset = offset % self.period
         self._chunks: OrderedDict[int, tuple[int, ...]] = OrderedDict()
 
     def get_leader(self, view: int) -> int:
@@ -51,7 +63,7 @@ class LeaderSchedule:
 
     def _compute_leaders(self, start: int) -> tuple[int, ...]:
         """Leaders of the CHUNK_VIEWS places from `start` (counted from 0)."""
-        place = start % self.period
+        place = (start + self._offset) % self.period
         # No more than `place` turns fall due by this time, and at most n + 1 fewer.
         time = max(0, place - (len(self._weights) + 1) // 2)
         period = self.period

@@ -55,6 +55,16 @@ def make_block_reader(validators: ValidatorSet) -> ReadBlock:
     return read_block
 
 
+def make_genesis_ref(header: block.Header, epoch: int) -> BlockRef:
+    """The block below an epoch's first one, as that epoch's engine knows it: final at view 0.
+
+    For epoch 0 block 0, for any other the boundary block of the epoch before, whatever view that was.
+    """
+    return BlockRef(
+        header.hash, epoch, block.GENESIS_VIEW, header.height, block.GENESIS_VIEW, header.parent_hash, 0
+    )
+
+
 def encode_message(message: Message) -> bytes:
     """The canonical bytes of a message; journal records are written the same way."""
     match message:

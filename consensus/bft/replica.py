@@ -47,6 +47,10 @@ VIEWS_AHEAD_MAX: Final = 64  # Simplex rule 12: what a liar can make us keep, pe
 class EngineConfig:
     """What an engine is told once. Times in ms; `own_index` None makes an observer.
 
+    genesis: the block below the epoch's first, as `messages.make_genesis_ref` gives it (view 0).
+    height_max: the epoch's boundary, None when it has none. Past it blocks keep that height (tails); once a
+    block of that height is final nothing more is signed, and the host may go on with the next epoch.
+    leader_offset: `leader.compute_offset` of the epoch.
     observe_until_view: nothing at or below this view is signed; None: nothing at all, until the event
     SigningAllowed. `delta_ms_max` must exceed the time to judge a full block.
     """
@@ -56,6 +60,8 @@ class EngineConfig:
     validators: ValidatorSet
     own_index: int | None
     genesis: BlockRef
+    height_max: int | None = None
+    leader_offset: int = 0
     delta_ms: int = 500
     delta_ms_max: int = 10_000
     block_interval_ms: int = 1_000
@@ -78,7 +84,7 @@ class Replica:
             config.standstill_ms,
             config.standstill_ms_max,
         )
-        self._schedule = LeaderSchedule(config.validators)
+        self._schedule = LeaderSchedule(config.validators, config.leader_offset)
         self._stakes = tuple(validator.stake for validator in config.validators.validators)
         self._quorum = config.validators.quorum
         self._tally = Tally(config.validators)
@@ -90,6 +96,7 @@ class Replica:
         self._final: Certificate | None = None
         self._final_view = config.genesis.view
         self._final_hash = config.genesis.hash
+        self._final_signatures: Certificate | None = None  # its fullest certificate, for the next body
         # The current view.
         self._view = 0
         self._leader = 0
@@ -133,6 +140,15 @@ class Replica:
     def finalization(self) -> Certificate | None:
         """The certificate of the last final block; None while that is genesis."""
         return self._final
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the epoch's boundary is final: nothing more is signed here, others are still served."""
+        height_max = self._config.height_max
+        if height_max is None:
+            return False
+        known = self._blocks.get(self._final_hash)
+        return known is not None and known.ref.height >= height_max
 
     @property
     def is_halted(self) -> bool:
@@ -195,12 +211,25 @@ class Replica:
         return (
             self._own is not None
             and not self._is_halted
+            and not self.is_ended
             and self._observe_until is not None
             and view > self._observe_until
         )
 
     def _get_parent_certificate(self, view: int) -> Certificate | None:
         return self._final if view == self._final_view else self.get_certificate(view, NOTARIZE)
+
+    def _collect_signatures(self, view: int) -> Certificate | None:
+        """The parent's certificate for a body: participation is counted from it, so it leaves nobody out."""
+        if view == self._final_view:
+            return self._final_signatures or self._final
+        found = self._tally.get(view)
+        return None if found is None else found.collect(NOTARIZE)
+
+    def _compute_height(self, parent: BlockRef) -> int:
+        """Of a block on `parent`: one more, but for tails."""
+        height = parent.height + 1
+        return height if self._config.height_max is None else min(height, self._config.height_max)
 
     def _is_parent_ready(self, block: BlockRef) -> bool:
         """Whether the parent is certified and not below the final view, and the gap nullified."""

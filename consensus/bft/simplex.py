@@ -7,7 +7,8 @@ finalize it; a quorum of that makes the block and all its ancestors final.
 Invariant: no signature contradicts an earlier one, across restarts; a vote's record goes out before
 the vote. `# Simplex rule N` names the rules of docs/consensus.md.
 Source: Chan and Pass, Simplex Consensus (ePrint 2023/463); stake-weighted and paced as TON's Simplex
-(2026) and Commonware's. Leaves out: epoch change; checking signatures (`messages.check_message`).
+(2026) and Commonware's. Leaves out: what comes after the epoch's boundary (the host starts the next
+engine); checking signatures (`messages.check_message`).
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ class SimplexEngine(Follower):
         return effects
 
     def _take_timer(self, timer: Timer, view: int) -> None:
+        if self.is_ended and timer is not Timer.STANDSTILL:
+            return  # the next epoch's engine goes on; here only the finalization is told again
         match timer:
             case Timer.LEADER:
                 found = self._tally.get(view)
@@ -166,7 +169,7 @@ class SimplexEngine(Follower):
             self._is_empty_allowed,
         ):
             return
-        certificate = self._get_parent_certificate(parent.view)
+        certificate = self._collect_signatures(parent.view)
         self._build = Build(self._view, parent, certificate, self._is_empty_allowed)
         self._emit(self._build)
 

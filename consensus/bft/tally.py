@@ -50,6 +50,17 @@ class Round:
     def is_nullified(self) -> bool:
         return self.certificates[NULLIFY] is not None
 
+    def collect(self, kind: int) -> Certificate | None:
+        """The certificate of `kind` with every signature on its subject that is here: late ones too."""
+        certificate = self.certificates[kind]
+        if certificate is None:
+            return None
+        signatures = dict(certificate.signatures)
+        for signer, vote in self.votes[kind].items():
+            if vote.subject == certificate.subject:
+                signatures.setdefault(signer, vote.signature)
+        return Certificate(certificate.subject, tuple(sorted(signatures.items())))
+
     def has_vote(self, kind: int, signer: int) -> bool:
         return signer in self.votes[kind]
 
