@@ -48,6 +48,20 @@ def get_kind_namespace(kind: int) -> bytes:
     return bytes((0x80 | kind,))
 
 
+def compute_leaf_hash(key: bytes, value: bytes) -> bytes:
+    """SHA-256(0x00 | key length | key | value)."""
+    return sha256(b"\x00" + bytes((len(key),)) + key + value).digest()
+
+
+def compute_branch_hash(digits: bytes, children: bytes) -> bytes:
+    """SHA-256(0x01 | number of digits | the digits in ASCII | sixteen hashes)."""
+    return sha256(b"\x01" + bytes((len(digits),)) + digits + children).digest()
+
+
+def _join_hashes(children: tuple[_Node | None, ...]) -> bytes:
+    return b"".join(EMPTY_ROOT if child is None else child.hash for child in children)
+
+
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     path: str  # the whole key, as hex digits
@@ -55,8 +69,7 @@ class _Leaf:
     hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        key = bytes.fromhex(self.path)
-        object.__setattr__(self, "hash", sha256(b"\x00" + bytes((len(key),)) + key + self.value).digest())
+        object.__setattr__(self, "hash", compute_leaf_hash(bytes.fromhex(self.path), self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,8 @@ class _Branch:
     hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        nodes = b"".join(EMPTY_ROOT if child is None else child.hash for child in self.children)
-        head = b"\x01" + bytes((len(self.path),)) + self.path.encode()
-        object.__setattr__(self, "hash", sha256(head + nodes).digest())
+        digest = compute_branch_hash(self.path.encode(), _join_hashes(self.children))
+        object.__setattr__(self, "hash", digest)
 
 
 _Node = _Leaf | _Branch
@@ -106,6 +118,21 @@ class Records:
         if self.get(key) is None:
             return self
         return Records(_remove(self._node, key.hex()))
+
+    def trace(self, key: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], tuple[bytes, bytes] | None]:
+        """The way to `key`, for a proof: the branches from the root, and the leaf they end at, if any.
+
+        A branch: the digits before it (ASCII), the hashes of its sixteen children (512 bytes). The leaf is
+        another key's when this one is absent; None when the last branch shows nothing in its place.
+        """
+        path, node = key.hex(), self._node
+        branches: list[tuple[bytes, bytes]] = []
+        while isinstance(node, _Branch):
+            branches.append((node.path.encode(), _join_hashes(node.children)))
+            if not path.startswith(node.path) or len(path) == len(node.path):
+                return tuple(branches), None
+            node = node.children[int(path[len(node.path)], 16)]
+        return tuple(branches), None if node is None else (bytes.fromhex(node.path), node.value)
 
     def walk(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of every key that begins with `prefix`, in order of the keys."""
