@@ -23,7 +23,7 @@ from consensus.ledger.records import Records
 from consensus.vote import VALIDATORS_MAX, Validator, ValidatorSet
 
 _SETS_KEPT: Final = 16  # decoded: this epoch's, the next one's, and those that evidence speaks of
-_SET_ITEMS_MAX: Final = 4 * VALIDATORS_MAX + 1
+_SET_ITEMS_MAX: Final = 5 * VALIDATORS_MAX + 1  # three fields and their array each
 
 
 @dataclass(frozen=True, slots=True)

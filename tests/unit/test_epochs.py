@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from consensus.crypto import PrivateKey
 from consensus.errors import Fault, NotYet, Rejected
 from consensus.ledger import epochs
+from consensus.ledger.records import Records
 from consensus.ledger.snapshot import dump_state, load_state
-from consensus.vote import NOTARIZE, Certificate, Subject
+from consensus.vote import NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 from tests.ledger_chain import NO_SIGNATURE, alter
 from tests.staking_chain import OPERATORS, PEOPLE, STAKE, StakingChain, make_staking_genesis
 
@@ -316,3 +318,10 @@ def test_without_the_cap_money_buys_the_chain_in_one_epoch(is_capped: bool) -> N
     kept = sum(min(units, later[number]) for number, units in trusted.items())
     overlap = kept - (total - (2 * total // 3 + 1))
     assert (3 * overlap > sum(trusted.values())) == is_capped
+
+
+def test_the_largest_set_fits_its_record() -> None:
+    keys = [PrivateKey.from_seed(b"many %d" % number) for number in range(1_024)]
+    many = ValidatorSet(tuple(Validator(key.public_key, 2**42) for key in keys))
+    found = epochs.create_genesis_set(many)
+    assert epochs.get_set(epochs.put_set(Records(), 7, found), 7) == found
