@@ -48,6 +48,15 @@ SYNC: Final = (
 
 SIMPLEX, FOLLOWER, REPLICA = (f"consensus/bft/{name}.py" for name in ("simplex", "follower", "replica"))
 WORK: Final = "consensus/ledger/work.py"
+STAKING: Final = "pytest tests/unit/test_staking.py tests/unit/test_rewards.py tests/unit/test_accusations.py tests/unit/test_epochs.py"
+STAKING_LAWS: Final = "pytest tests/unit/test_staking_laws.py"
+EPOCH_EDGES: Final = "pytest tests/unit/test_simplex_epochs.py"
+LIGHT: Final = "pytest tests/unit/test_light.py tests/unit/test_record_proofs.py"
+STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
+    f"consensus/ledger/{name}.py"
+    for name in ("staking", "bond", "unbond", "withdraw", "accusation", "rewards", "selection", "epochs")
+)
+LIGHT_CLIENT: Final = "consensus/light.py"
 NODE_JOURNAL: Final = "node/journal.py"
 
 
@@ -241,4 +250,42 @@ ROOMS: Final = (
     _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/chain.py", "        self._forget_abandoned()\n        return", "        return")),
 )  # fmt: skip
 
-MUTANTS: Final = {mutant.name: mutant for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *ROOMS)}
+STAKE_MUTANTS: Final = (
+    _mutant("minting-rounds-up", "rounding never makes money", (STAKING_LAWS,), (STAKE, "return amount * shares // tokens if shares else amount", "return -(-amount * shares // tokens) if shares else amount")),
+    _mutant("redeeming-rounds-down", "what leaves costs the shares that it is worth", (STAKING_LAWS,), (STAKE, "return -(-amount * shares // tokens)", "return amount * shares // tokens")),
+    _mutant("bond-not-paid", "what is bonded leaves the balances", (STAKING,), (BOND, "work.balance[work.index[operator]] -= tx.amount", "work.balance[work.index[operator]] -= 0")),
+    _mutant("proof-of-possession-skipped", "nobody votes with another's key", (STAKING,), (STAKE, "if not crypto.verify(key, compute_key_digest(chain_id, operator), proof):", "if len(proof) != 64:")),
+    _mutant("rank-forgotten", "the richest candidates sit", (STAKING, STAKING_LAWS), (STAKE, "        if old_rank is not None:\n            records = records.remove(old_rank)\n", "")),
+    _mutant("withdrawn-early", "what leaves is out after the period", (STAKING,), (WITHDRAW, "if claim.epoch + work.parameters.unbonding_epochs > work.epoch:", "if claim.epoch + work.parameters.unbonding_epochs > work.epoch + 1:")),
+    _mutant("withdrawn-twice", "a claim is paid once", (STAKING,), (WITHDRAW, "records = staking.put_claim(records, tx.sender, replace(claim, amount=0))", "records = staking.put_claim(records, tx.sender, claim)")),
+    _mutant("unbonding-spared", "what is leaving is slashed too", (STAKING, STAKING_LAWS), (ACCUSATION, "if unbonding is not None:", "if unbonding is None:")),
+    _mutant("one-epoch-spared", "who left in the epoch before the lie still voted in it", (STAKING, STAKING_LAWS), (ACCUSATION, "range(max(0, offence_epoch - 1), epoch + 1)", "range(offence_epoch, epoch + 1)")),
+    _mutant("innocent-slashed", "who had left before the lie was possible is spared", (STAKING,), (ACCUSATION, "range(max(0, offence_epoch - 1), epoch + 1)", "range(max(0, offence_epoch - 2), epoch + 1)")),
+    _mutant("slashed-money-kept", "what is slashed is burned", (STAKING,), (ACCUSATION, "return supply.burn(records, burned)", "return supply.burn(records, 0)")),
+    _mutant("punished-twice", "one lie, one punishment", (STAKING,), (ACCUSATION, ".status == staking.TOMBSTONED:", ".status == 9:")),
+    _mutant("evidence-unchecked", "evidence is proof", (STAKING,), (ACCUSATION, "        vote.check_evidence(found, epoch_set.validators, work.chain_id, crypto.verify)\n", "")),
+    _mutant("evidence-stale", "evidence has an age limit", (STAKING,), (ACCUSATION, "if work.epoch - epoch > work.parameters.evidence_epochs or epoch_set is None:", "if epoch_set is None and epoch < 0:")),
+    _mutant("cap-on-arrivals-off", "no more than the cap joins a set", (STAKING,), (SELECTION, "gain if total <= churn else gain * churn // total", "gain")),
+    _mutant("cap-on-leaving-off", "no more than the cap leaves a set", (STAKING,), (UNBOND, "        _check_churn(work, found.charge)\n", "")),
+    _mutant("jail-without-cap", "absence takes no more out of a set than the cap", (STAKING,), (SELECTION, "leaving = min(room, weight)", "leaving = weight")),
+    _mutant("weight-above-stake", "nobody votes with more than it has", (STAKING, STAKING_LAWS), (SELECTION, "weight = min(validator.stake, stake.tokens)", "weight = validator.stake")),
+    _mutant("set-not-ahead", "a set is fixed one epoch ahead", (STAKING,), (REWARDS, "records = epochs.put_set(records, epoch + 2, chosen)", "records = epochs.put_set(records, epoch + 1, chosen)")),
+    _mutant("absent-paid", "who did not sign earns nothing", (STAKING,), (REWARDS, "paid = reward * sum(stakes) // validators.total", "paid = reward")),
+    _mutant("issue-unbooked", "what is issued is counted", (STAKING,), (REWARDS, "issued=money.issued + max(0, paid - work.fees),", "issued=money.issued,")),
+    _mutant("supply-uncapped", "the supply never passes 2^53 - 1", (STAKING,), (REWARDS, "min(parameters.reward_units, money.issuable)", "parameters.reward_units")),
+    _mutant("absence-forgiven", "who is absent is jailed", (STAKING,), (REWARDS, "if is_absent and stake.status == staking.BONDED:", "if is_absent and stake.status == staking.JAILED:")),
+    _mutant("liar-rewarded", "a liar's rewards are burned", (STAKING,), (REWARDS, "return supply.burn(records, reward)", "return records")),
+    _mutant("tail-with-transactions", "a tail is empty", (STAKING,), ("consensus/ledger/block_checks.py", "        _check_tail(block, parent)\n", "        pass\n")),
+    _mutant("tail-committed", "a tail is never committed", (STAKING,), ("consensus/ledger/state.py", "if delta.is_tail:", "if delta.is_tail and not self.account_count:")),
+    _mutant("tail-rises", "past the boundary heights stay", (EPOCH_EDGES,), (REPLICA, "return height if self._config.height_max is None else min(height, self._config.height_max)", "return height")),
+    _mutant("signs-past-the-end", "nothing is signed once the boundary is final", (EPOCH_EDGES,), (REPLICA, "            and not self.is_ended\n", "")),
+    _mutant("turns-begin-anew", "turns go on from epoch to epoch", (EPOCH_EDGES,), ("consensus/bft/leader.py", "place = (start + self._offset) % self.period", "place = start % self.period")),
+    _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
+    _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
+    _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),
+    _mutant("absence-unproven", "an absent record is shown to be absent", (LIGHT,), ("consensus/ledger/record_proofs.py", "if child != (node or rec.EMPTY_ROOT):", "if node and child != node:")),
+)  # fmt: skip
+
+MUTANTS: Final = {
+    mutant.name: mutant for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *STAKE_MUTANTS, *ROOMS)
+}
