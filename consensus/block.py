@@ -25,7 +25,7 @@ from consensus.transaction import Transaction, decode_transaction
 
 HEADER_TAG: Final = b"assay/header/1"
 HASH_BYTES: Final = 32
-HEADER_BYTES_MAX: Final = 512  # fifteen fields: eight hashes, a key and six numbers take 364
+HEADER_BYTES_MAX: Final = 512  # sixteen fields: nine hashes, a key and six numbers take 398
 BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
 BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
 GENESIS_VIEW: Final = 0
@@ -50,6 +50,7 @@ class Header:
     validators_digest: bytes  # of the set of `epoch`
     next_validators_digest: bytes  # of the set of the epoch after it
     certificate_digest: bytes  # SHA-256 of the parent's certificate in the body (of b"" for none)
+    reveal: bytes = b""  # 32 bytes for the beacon, or nothing (ledger/beacon.py)
     raw: bytes = field(init=False, repr=False, compare=False)
     hash: bytes = field(init=False, repr=False, compare=False)
 
@@ -119,13 +120,14 @@ def _pack_header(header: Header) -> tuple[Any, ...]:
         header.validators_digest,
         header.next_validators_digest,
         header.certificate_digest,
+        header.reveal,
     )
 
 
 def decode_header(data: bytes) -> Header:
     """The header that `data` encodes. Raises Rejected."""
-    value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=16)
-    fields = codec.check_fields(value, 15, "header")
+    value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=17)
+    fields = codec.check_fields(value, 16, "header")
     numbers = {0: "epoch", 1: "view", 2: "height", 3: "parent_view", 6: "timestamp_ms"}
     for place, name in numbers.items():
         codec.check_int(fields[place], f"header.{name}", high=codec.TIME_MS_MAX)
@@ -143,6 +145,7 @@ def decode_header(data: bytes) -> Header:
     }
     for place, name in hashes.items():
         codec.check_bytes(fields[place], f"header.{name}", length=HASH_BYTES)
+    codec.check_bytes(fields[15], "header.reveal", length=HASH_BYTES if fields[15] else 0)
     return Header(*fields)
 
 

@@ -26,6 +26,9 @@ MODULES_MAX: Final = 8  # each judges every transaction
 CLOCK_WALL: Final = "wall"  # a timestamp lies within a drift of the block's time
 CLOCK_WORKLOAD: Final = "workload"  # block time follows its transactions, so that months keep their rhythm
 
+LEADER_ROUND_ROBIN: Final = "round_robin"  # exactly fair, and known ahead
+LEADER_ONION: Final = "onion"  # by a seed that validators reveal: not known an epoch ahead, biased a little
+
 DAY_MS: Final = 86_400_000
 WHOLE_BP: Final = 10_000  # basis points
 EPOCH_BLOCKS_MIN: Final = 2  # the first block of an epoch carries no certificate: nobody is counted in it
@@ -78,12 +81,25 @@ class Parameters:
     participation_bp_min: int = 500  # of an epoch's blocks: a slow node is luckier, a dead one is not
     slash_bp: int = 500  # of all stake behind a liar: ten years of a return of 5 per mille
     proposer_bp: int = 2_500  # of a block's reward: makes one more transaction, one more vote worth carrying
+    leader_election: str = LEADER_ROUND_ROBIN
     reward_units: int = 0  # issued a block at most, on top of the fees: who wants inflation says so
 
     def __post_init__(self) -> None:
         if self.clock not in (CLOCK_WALL, CLOCK_WORKLOAD):
             raise Rejected(f'must be "{CLOCK_WALL}" or "{CLOCK_WORKLOAD}"', field="parameters.clock")
-        for entry in fields(self)[1:]:
+        if self.leader_election not in (LEADER_ROUND_ROBIN, LEADER_ONION):
+            raise Rejected(
+                f'must be "{LEADER_ROUND_ROBIN}" or "{LEADER_ONION}"', field="parameters.leader_election"
+            )
+        if self.leader_election == LEADER_ONION and not self.epoch_blocks:
+            raise Rejected(
+                "needs epochs: one seed for ever is no secret",
+                field="parameters.leader_election",
+                mend="set epoch_blocks",
+            )
+        for entry in fields(self):
+            if entry.name in ("clock", "leader_election"):
+                continue
             low, high = _LIMITS.get(entry.name, (1, codec.TIME_MS_MAX))
             codec.check_int(getattr(self, entry.name), f"parameters.{entry.name}", low=low, high=high)
         if 0 < self.epoch_blocks < EPOCH_BLOCKS_MIN:

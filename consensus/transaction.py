@@ -30,6 +30,7 @@ KIND_WITHDRAW: Final = 4
 KIND_UNJAIL: Final = 5
 KIND_ROTATE_KEY: Final = 6
 KIND_EVIDENCE: Final = 7
+KIND_COMMIT: Final = 8
 KIND_MAX: Final = 127  # one byte in msgpack
 
 _FIELDS: Final = 10

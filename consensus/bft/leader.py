@@ -11,13 +11,17 @@ By time t each validator had floor(t w_i / W + 1/2) turns, which add up to t giv
 place of any view is found within n steps of a place that is computed at once: view 10^6 after a restart
 costs what view 1 does.
 Source: stride scheduling (Waldspurger 1995), the order of Sainte-Lague seats; integers throughout.
-Leaves out: randomised order, which needs a beacon; signatures of ECDSA may not seed one.
+`DrawnSchedule` is the other order: each view's leader is drawn by stake from a seed (a beacon's: signatures
+of ECDSA may not seed one).
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import OrderedDict
+from hashlib import sha256
+from itertools import accumulate
 from math import gcd
 from typing import Final
 
@@ -80,3 +84,20 @@ class LeaderSchedule:
     def _compute_due(self, index: int, turn: int) -> int:
         # Turns beyond the period's last go on into the next period: due times only add a period.
         return ((2 * turn + 1) << _SCALE_BITS) // self._weights[index]
+
+
+class DrawnSchedule:
+    """Leaders drawn by stake, each view's by itself: SHA-256(seed | view) mod W falls into somebody's stake.
+
+    The remainder favours nobody by more than 2^-203: W is below 2^53.
+    """
+
+    def __init__(self, validators: ValidatorSet, seed: bytes) -> None:
+        self._seed = seed
+        self._total = validators.total
+        self._ends = list(accumulate(validator.stake for validator in validators.validators))
+
+    def get_leader(self, view: int) -> int:
+        """The index of the validator that leads `view` (>= 1)."""
+        draw = int.from_bytes(sha256(self._seed + view.to_bytes(8, "big")).digest(), "big") % self._total
+        return bisect_right(self._ends, draw)

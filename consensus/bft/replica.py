@@ -25,7 +25,7 @@ from consensus.bft.contract import (
     Proposal,
 )
 from consensus.bft.fetching import Fetching
-from consensus.bft.leader import LeaderSchedule
+from consensus.bft.leader import DrawnSchedule, LeaderSchedule
 from consensus.bft.pacing import Pacing
 from consensus.bft.restore import Record
 from consensus.bft.standstill import Rotation
@@ -50,7 +50,8 @@ class EngineConfig:
     genesis: the block below the epoch's first, as `messages.make_genesis_ref` gives it (view 0).
     height_max: the epoch's boundary, None when it has none. Past it blocks keep that height (tails); once a
     block of that height is final nothing more is signed, and the host may go on with the next epoch.
-    leader_offset: `leader.compute_offset` of the epoch.
+    leader_offset: `leader.compute_offset` of the epoch. leader_seed: the beacon's, where leaders are drawn
+    (`ledger.beacon.compute_seed`); empty: they take turns.
     observe_until_view: nothing at or below this view is signed; None: nothing at all, until the event
     SigningAllowed. `delta_ms_max` must exceed the time to judge a full block.
     """
@@ -62,6 +63,7 @@ class EngineConfig:
     genesis: BlockRef
     height_max: int | None = None
     leader_offset: int = 0
+    leader_seed: bytes = b""
     delta_ms: int = 500
     delta_ms_max: int = 10_000
     block_interval_ms: int = 1_000
@@ -84,7 +86,11 @@ class Replica:
             config.standstill_ms,
             config.standstill_ms_max,
         )
-        self._schedule = LeaderSchedule(config.validators, config.leader_offset)
+        self._schedule: LeaderSchedule | DrawnSchedule = (
+            DrawnSchedule(config.validators, config.leader_seed)
+            if config.leader_seed
+            else LeaderSchedule(config.validators, config.leader_offset)
+        )
         self._stakes = tuple(validator.stake for validator in config.validators.validators)
         self._quorum = config.validators.quorum
         self._tally = Tally(config.validators)

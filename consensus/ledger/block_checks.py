@@ -14,7 +14,7 @@ from consensus import vote
 from consensus.block import GENESIS_VIEW, Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
-from consensus.ledger import epochs, scoring
+from consensus.ledger import beacon, epochs, scoring
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
             f"{header.view} is not after the parent's {parent_view}", field="header.view", code="view"
         )
     epoch_set = epochs.get_set(view.records, epoch)
-    if epoch_set.get_operator(header.proposer) is None:
+    operator = epoch_set.get_operator(header.proposer)
+    if operator is None:
         raise Rejected(f"is not a validator of epoch {epoch}", field="header.proposer", code="proposer")
+    beacon.check_reveal(view.records, parameters, operator, epoch, header.reveal)
     next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
         ("modules_digest", header.modules_digest, rules.modules_digest),
@@ -110,6 +112,8 @@ def _check_tail(block: Block, parent: Header) -> None:
             mend="put them into the next epoch",
             code="tail",
         )
+    if block.header.reveal:
+        raise Rejected("a tail reveals nothing", field="header.reveal", mend="leave it empty", code="reveal")
     if block.header.timestamp_ms != parent.timestamp_ms:
         raise Rejected(
             f"{block.header.timestamp_ms}, a tail has its parent's {parent.timestamp_ms}",

@@ -23,7 +23,7 @@ from consensus import merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD
-from consensus.ledger import epochs, judging, scoring
+from consensus.ledger import beacon, epochs, judging, scoring
 from consensus.ledger.block_checks import (
     check_certificate_binding,
     check_header,
@@ -88,11 +88,13 @@ def build_block(
     proposer_key: bytes,
     now_ms: int,
     certificate: vote.Certificate | None,
+    reveal: bytes = b"",
 ) -> Built:
     """A block after `view` of what fits among `candidates`, in their order. Raises Fault for our own errors.
 
     epoch: the engine's. Past its boundary what is built is a tail, and all candidates are deferred.
-    certificate: the parent's, None in the first block of an epoch. Candidates' signatures were checked before.
+    certificate: the parent's, None in the first block of an epoch. reveal: for the beacon (beacon.py), or
+    empty; a tail leaves it out. Candidates' signatures were checked before.
     """
     rules.check_modules(view)
     try:
@@ -104,10 +106,14 @@ def build_block(
     proposer = epoch_set.get_operator(proposer_key)
     if proposer is None:
         raise Fault(f"is not a validator of epoch {epoch}", field="proposer_key")
+    try:
+        beacon.check_reveal(view.records, rules.parameters, proposer, epoch, reveal)
+    except Rejected as error:
+        raise Fault(error.problem, field="reveal") from None
     if place[0] != epoch or view_number <= place[2]:
         raise Fault(f"epoch {epoch} view {view_number} is not after the parent's", field="view_number")
     if place[1] == view.header.height:
-        free = _FreeFields(epoch, view_number, proposer_key, view.header.timestamp_ms)
+        free = _FreeFields(epoch, view_number, proposer_key, view.header.timestamp_ms, b"")
         header, delta = _seal_tail(rules, view, free, certificate)
         return Built(Block(header, (), (), b"", certificate), delta, (), tuple(candidates), ())
     pool = _Pool()
@@ -123,7 +129,7 @@ def build_block(
         if len(kept) == len(chosen):
             break
         chosen = kept
-    free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms)
+    free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms, reveal)
     scores, outcomes = _list_verdicts(rules, chosen, judgment)
     header, delta = _seal(rules, view, work, judgment, chosen, scores, outcomes, free, certificate)
     block = Block(header, tuple(chosen), scores, outcomes, certificate)
@@ -139,7 +145,7 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     rules.check_modules(view)
     header = block.header
     check_header(rules, view, block, now_ms)
-    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms)
+    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms, header.reveal)
     if epochs.is_tail(header, view.header, rules.parameters.epoch_blocks):
         expected, delta = _seal_tail(rules, view, free, block.parent_certificate)
         _check_roots(header, expected)
@@ -196,6 +202,7 @@ class _FreeFields:
     view: int
     proposer: bytes
     timestamp_ms: int
+    reveal: bytes
 
 
 class _Pool:
@@ -325,7 +332,7 @@ def _seal(
     history_root = history.root
     epoch_set = epochs.get_set(view.records, free.epoch)
     next_set = epochs.get_next_set(view.records, free.epoch, rules.parameters.epoch_blocks)
-    work.close(history_root, epoch_set.index_by_key[free.proposer], certificate)
+    work.close(history_root, epoch_set.index_by_key[free.proposer], certificate, free.reveal)
     slots, rows = work.compute_rows(judgment.local, judgment.rows)
     tree = view.compute_tree_update(slots, rows)
     account_count = view.account_count + len(work.created)
@@ -347,6 +354,7 @@ def _seal(
         validators_digest=epoch_set.validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
+        reveal=free.reveal,
     )
     return header, Delta(header, slots, rows, work.created, account_count, tree, work.records, history)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from consensus.errors import Rejected
 from consensus.ledger.accusation import EVIDENCE
+from consensus.ledger.beacon import COMMIT
 from consensus.ledger.bond import BOND
 from consensus.ledger.kind import Kind
 from consensus.ledger.report import REPORT
@@ -15,7 +16,17 @@ from consensus.ledger.unbond import UNBOND
 from consensus.ledger.unjail import UNJAIL
 from consensus.ledger.withdraw import WITHDRAW
 
-KINDS: Final[tuple[Kind, ...]] = (TRANSFER, REPORT, BOND, UNBOND, WITHDRAW, UNJAIL, ROTATE_KEY, EVIDENCE)
+KINDS: Final[tuple[Kind, ...]] = (
+    TRANSFER,
+    REPORT,
+    BOND,
+    UNBOND,
+    WITHDRAW,
+    UNJAIL,
+    ROTATE_KEY,
+    EVIDENCE,
+    COMMIT,
+)
 
 KIND_BY_NUMBER: Final[dict[int, Kind]] = {kind.number: kind for kind in KINDS}
 

@@ -293,6 +293,7 @@ class Rules:
         proposer_key: bytes,
         now_ms: int,
         certificate: vote.Certificate | None,
+        reveal: bytes = b"",
     ) -> Built:
         """A block after `view` of what fits among `candidates`, in their order; see execution.py."""
         return execution.build_block(
@@ -304,6 +305,7 @@ class Rules:
             proposer_key=proposer_key,
             now_ms=now_ms,
             certificate=certificate,
+            reveal=reveal,
         )
 
     def check_block(self, view: View, block: Block, now_ms: int | None) -> Delta:

@@ -23,7 +23,7 @@ from consensus.block import Header
 from consensus.codec import TIME_MS_MAX, UINT64_MAX
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
-from consensus.ledger import epochs, rewards
+from consensus.ledger import beacon, epochs, rewards
 from consensus.ledger import records as rec
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.report import ANCHORS_MAX, Reported
@@ -182,14 +182,17 @@ class Work:
         )
         kind.apply(tx, self)
 
-    def close(self, history_root: bytes, proposer: int, certificate: Certificate | None) -> None:
+    def close(
+        self, history_root: bytes, proposer: int, certificate: Certificate | None, reveal: bytes
+    ) -> None:
         """The block's end: who earns what, upkeep of the kinds, the new history root on record.
 
-        proposer: its index in the epoch's set; certificate: the parent's. Without epochs all fees are the
+        proposer: its index in the epoch's set; certificate: the parent's; reveal: checked. Without epochs all fees are the
         proposer's at once: no end of an epoch would ever share them out.
         """
         for kind in KIND_BY_NUMBER.values():
             kind.close(self)
+        self.records = beacon.apply_reveal(self.records, self.proposer, self.epoch, reveal)
         if self.parameters.epoch_blocks:
             rewards.close_block(self, proposer, certificate)
         else:

@@ -116,5 +116,6 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
         chain.rules.validators.digest,
         chain.rules.validators.digest,
         header.certificate_digest,
+        b"",
     )
     assert header.hash == sha256(b"assay/header/1" + msgpack.packb(fields)).digest()

@@ -157,6 +157,19 @@ TestStakingMachine = StakingMachine.TestCase
 TestStakingMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
+@given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(1, 10**6))
+def test_nobody_pays_for_anothers_coming_and_going(shares: int, gained: int, amount: int) -> None:
+    """What a share is worth never falls by a bond or an unbonding: rounding stays with those who stay."""
+    tokens = shares + gained
+    minted = staking.compute_minted(amount, tokens, shares)
+    assert (tokens + amount) * shares >= tokens * (shares + minted)
+    assert staking.compute_value(minted, tokens + amount, shares + minted) <= amount
+    leaving = min(amount, tokens)
+    gone = staking.compute_redeemed_shares(leaving, tokens, shares)
+    assert (tokens - leaving) * shares >= tokens * (shares - gone)
+    assert staking.compute_value(gone, tokens, shares) >= leaving
+
+
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 10**6), st.integers(0, 10**5)), min_size=1, max_size=30)
 )
