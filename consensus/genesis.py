@@ -189,6 +189,12 @@ class Genesis:
                 field="validators.stake",
                 mend="raise it, or lower parameters.stake_units_min",
             )
+        if self.parameters.epoch_blocks and len(stakes) > self.parameters.validators_max:
+            raise Rejected(
+                f"{len(stakes)}, at most {self.parameters.validators_max} may validate",
+                field="validators",
+                mend="raise parameters.validators_max",
+            )
         for name, addresses in (("reporters", self.reporters), ("issuers", self.issuers)):
             for address in addresses:
                 codec.check_bytes(address, name, length=crypto.ADDRESS_BYTES)

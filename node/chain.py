@@ -109,7 +109,10 @@ class Chain:
     def _forget_abandoned(self) -> None:
         # Oldest first, so that a descendant is looked at after its parent was kept or dropped.
         kept: dict[bytes, ValidBlock] = {}
-        for entry in sorted(self._above.values(), key=lambda entry: entry.block.header.height):
+        def order(entry: ValidBlock) -> tuple[int, int]:
+            return entry.block.header.height, entry.block.header.view  # tails share their boundary's height
+
+        for entry in sorted(self._above.values(), key=order):
             parent = entry.block.header.parent_hash
             if parent == self.finalized.hash or parent in kept:
                 kept[entry.block.hash] = entry

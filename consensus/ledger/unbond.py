@@ -1,7 +1,7 @@
 """Unbond: stake begins to leave a validator. It stays slashable until it may be withdrawn.
 
 Payload: canonical (units,), 0 for all that the sender has there. What goes is `units` exactly, for the
-fewest shares that are worth it; all shares go for what they are worth, rounded down.
+fewest shares that are worth it; when that takes all shares, it is all that they are worth, rounded down.
 
 Invariant: what leaves goes from the pool into this epoch's unbonding pool of the validator, unit by unit.
 What leaves the set of validators in one epoch stays below the cap (selection.py): beyond it is "not yet".
@@ -135,10 +135,11 @@ def _compute_exit(tx: Transaction, work: Work, stake: Stake) -> _Exit:
     held = staking.get_shares(work.records, tx.sender, tx.receiver)
     worth = staking.compute_value(held, stake.tokens, stake.shares)
     units = decode_units(tx.payload)
-    if units in (ALL, worth):
-        shares, units = held, worth
-    else:
+    shares = held
+    if units not in (ALL, worth):
         shares = staking.compute_redeemed_shares(units, stake.tokens, stake.shares)
+    if shares == held:
+        units = worth  # where a share is worth several units: who gives up the last one leaves nothing behind
     if stake.status == staking.TOMBSTONED:
         return _Exit(shares, units, 0)  # it is out of the next set already
     weight = epochs.get_set(work.records, work.epoch + 1).get_stake(tx.receiver)

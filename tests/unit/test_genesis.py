@@ -114,3 +114,40 @@ def test_a_missing_field_is_named(name: str) -> None:
     del document[name]
     with pytest.raises(Rejected, match=f"genesis.{name}: is missing"):
         read_genesis(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"epoch_blocks": 1}, "parameters.epoch_blocks"),
+        ({"unbonding_epochs": 2}, "parameters.unbonding_epochs"),
+        ({"unbonding_epochs": 20}, "parameters.churn_bp_max"),
+        ({"churn_bp_max": 143}, "parameters.churn_bp_max"),
+        ({"slash_bp": 10_001}, "parameters.slash_bp"),
+        ({"validators_max": 1_025}, "parameters.validators_max"),
+        ({"reward_units": -1}, "parameters.reward_units"),
+        ({"leader_election": "dice"}, "parameters.leader_election"),
+    ],
+)
+def test_parameters_of_stake_that_would_break_its_promises_are_refused(
+    parameters: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        Parameters(**parameters)
+    assert caught.value.field == field
+
+
+def test_the_cap_on_change_may_be_tight_or_off() -> None:
+    for parameters in (
+        {"churn_bp_max": 142},
+        {"churn_bp_max": 10_000},
+        {"churn_bp_max": 1, "unbonding_epochs": 2_000},
+    ):
+        assert Parameters(**parameters).evidence_epochs == Parameters(**parameters).unbonding_epochs - 2
+
+
+def test_validators_of_genesis_hold_the_minimum_and_have_seats() -> None:
+    for parameters in ({"stake_units_min": 501}, {"stake_units_min": 500, "validators_max": 1}):
+        make_genesis(**parameters)
+        with pytest.raises(Rejected):
+            make_genesis(epoch_blocks=10, **parameters)

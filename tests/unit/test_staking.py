@@ -187,6 +187,17 @@ def test_more_than_is_there_cannot_be_unbonded(chain: StakingChain) -> None:
     assert chain.refuse(chain.unbond(ANN, 1, 691)).code == "unbond_rest"
 
 
+def test_the_last_share_leaves_nothing_behind(chain: StakingChain) -> None:
+    # Two shares are worth fifteen units each: twenty units cost both of them.
+    stake = staking.Stake(9, make_voting_key(7).public_key, 30, 2, 0, 0)
+    records = staking.put_stake(chain.view.records, OPERATORS[7].address, stake, 100)
+    chain.view.records = staking.put_shares(records, ANN.address, OPERATORS[7].address, 2)
+    after = chain.build(chain.unbond(ANN, 7, 20)).delta.records
+    left = staking.get_stake(after, OPERATORS[7].address)
+    assert (left.tokens, left.shares) == (0, 0)
+    assert [claim.amount for claim in staking.walk_claims(after, ANN.address)] == [30]
+
+
 def test_an_operator_below_the_minimum_leaves_the_next_set(chain: StakingChain) -> None:
     chain.grow(chain.bond(ANN, 1, 5_000))
     chain.grow(chain.unbond(OPERATORS[1], 1, 901))
