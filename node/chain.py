@@ -109,6 +109,7 @@ class Chain:
     def _forget_abandoned(self) -> None:
         # Oldest first, so that a descendant is looked at after its parent was kept or dropped.
         kept: dict[bytes, ValidBlock] = {}
+
         def order(entry: ValidBlock) -> tuple[int, int]:
             return entry.block.header.height, entry.block.header.view  # tails share their boundary's height
 

@@ -74,6 +74,7 @@ def form_header(header: Header) -> Json:
         "validators_digest": to_hex(header.validators_digest),
         "next_validators_digest": to_hex(header.next_validators_digest),
         "certificate_digest": to_hex(header.certificate_digest),
+        "reveal": to_hex(header.reveal),
     }
 
 

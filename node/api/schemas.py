@@ -170,6 +170,7 @@ def build_schemas(limits: Limits) -> Json:
                     ),
                     HASH_SCHEMA,
                 ),
+                "reveal": {"type": "string", "pattern": "^0x([0-9a-f]{64})?$"},
             }
         ),
         "Certificate": _object(
