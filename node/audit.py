@@ -34,8 +34,9 @@ from node.store.block_file import BODY, FINAL, BlockFile, Damage, Record
 from node.store.checkpoint import CheckpointFolder, CheckpointName, compute_digest
 from node.store.disk import RealDisk
 from node.store.index_reader import IndexReader
+from node.store.opening import check_identity
 from node.store.positions import Positions, decode_mark, locate_damage, read_header
-from node.store.store import BLOCKS_NAME, check_identity
+from node.store.store import BLOCKS_NAME
 
 BATCHES_MAX: Final = 16  # blocks whose signatures are on their way: keeps every worker busy, bounds memory
 WORKERS_MAX: Final = 8  # one process executes; more than that many cannot be kept busy by it

@@ -37,6 +37,22 @@ class SystemClock:
         return time.monotonic_ns() // _NS_IN_MS
 
 
+class SkewableClock:
+    """Another clock whose wall time is off by `skew_ms` (ahead when positive): a fault to inject."""
+
+    __slots__ = ("_clock", "skew_ms")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.skew_ms = 0
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self.skew_ms
+
+    def monotonic_ms(self) -> int:
+        return self._clock.monotonic_ms()
+
+
 class ManualClock:
     """A clock that stands still until it is moved: for tests and simulations."""
 

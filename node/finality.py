@@ -44,11 +44,6 @@ class Finality:
         self._waiting: Certificate | None = None
         self.is_paused = False  # while catching up applies a batch: two writers must not interleave
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something is known to be final that this node has not executed."""
-        return self._waiting is not None
-
     def finalize(self, certificate: Certificate) -> None:
         """A block became final. Commits at once, or fetches what is missing and commits then."""
         if certificate.subject.view <= self._chain.finalized.view:

@@ -2,11 +2,11 @@
 
     HTTP, gossip -> mempool -> proposer -> engine (runtime) -> judge -> finality -> store, mempool, events
 
-This file only connects: each room has one door, and the node is the engine's host (performs its effects)
-and the transport's handler (takes its frames). Clock, randomness, disk and network are given from outside, for
-a deterministic world brings its own. Invariant: everything from outside is decoded and checked
-before a room sees it; a Fault anywhere sets `failed`, and the process ends without another word.
-Leaves out: what the API answers (`desk.py`), signals and logs (`process.py`).
+This file only builds, starts and ends the rooms; each has one door, and three of them are the node's own:
+`frame_door.py` for peers, `engine_host.py` for the engine, `desk.py` for the API. Everything that a machine
+gives (clock, chance, disk, network, threads) comes from outside, for a deterministic world brings its own.
+Invariant: a Fault anywhere sets `failed`, and the process ends without another word.
+Leaves out: signals and logs (`process.py`), what a home says (`node_files.py`).
 """
 
 from __future__ import annotations
@@ -17,217 +17,170 @@ import random
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack
-from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
-from consensus import crypto, vote
+from consensus import crypto
 from consensus.bft import contract
-from consensus.bft.contract import BlockRef, Proposal, Received, SigningAllowed, WorkWaiting
-from consensus.bft.messages import check_message, decode_message, encode_message, make_block_reader
+from consensus.bft.contract import SigningAllowed, WorkWaiting
+from consensus.bft.messages import make_block_reader
 from consensus.bft.restore import Record
-from consensus.bft.simplex import EngineConfig, SimplexEngine
-from consensus.block import Block, Header, decode_header
-from consensus.errors import Rejected
+from consensus.bft.simplex import SimplexEngine
+from consensus.block import Block
 from consensus.ledger.execution import Built
-from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
-from node import config, modules
+from node.admin import Admin
 from node.api.event_ring import EventRing
 from node.api.server import ApiServer, ApiSettings
 from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import Clock, SystemClock
 from node.desk import Desk
+from node.engine_host import EngineHost, MakeEngine, plan_engine
 from node.entrance import Entrance
 from node.finality import Finality
+from node.frame_door import FrameDoor, Rooms
 from node.herald import Herald
-from node.journal import Journal
 from node.judge import Judge
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged, Refusals
 from node.metrics import NodeMetrics
-from node.network.dialer import KnownPeer
-from node.network.frames import (
-    Announce,
-    BlockBody,
-    BodyTransactions,
-    CompactProposal,
-    EngineMessage,
-    FinalBlocks,
-    Frame,
-    GetBlock,
-    GetBodyTransactions,
-    GetFinalBlocks,
-    GetTransactions,
-    Goodbye,
-    Hello,
-    Proof,
-    Status,
-    Transactions,
-    Welcome,
-)
+from node.network.frames import Status
 from node.network.handshake import Identity
-from node.network.peers import PeerNetwork
-from node.network.transport import Handler, Network, Peer
+from node.network.transport import Handler, Network
+from node.node_files import NodeFiles
 from node.observation import Observation
 from node.proposer import Proposer
+from node.recovery import recover
 from node.runtime import Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
 from node.store.disk import Disk
-from node.store.store import Store
+from node.store.index import Index
+from node.store.index_buffer import OpenIndex
 from node.verification import Verifier
 
 log = logging.getLogger("assay.node")
 
 EPOCH: Final = 0  # one for now: the validator set changes with a later protocol version
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
-RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
 HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
 
 
 class FullNode:
-    """Construct, `start`, wait for `failed` or for your own reasons, `close`."""
+    """Construct in a running loop, `start`, wait for `failed` or for your own reasons, `close`.
+
+    Given a clock, rng, disk, executor, network, engine, index and metrics, and no API, it asks the machine for
+    nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
+    """
 
     def __init__(
         self,
-        home: Path,
-        settings: config.NodeConfig,
+        files: NodeFiles,
         *,
-        random_bytes: Callable[[int], bytes],
         rng: random.Random,
+        make_network: Callable[[Identity, Handler], Network],
         worker: SignatureWorker | None = None,
         clock: Clock | None = None,
         disk: Disk | None = None,
         executor: Executor | None = None,
-        make_network: Callable[[Identity, Handler], Network] | None = None,
+        make_engine: MakeEngine = SimplexEngine,
+        open_index: OpenIndex = Index,
+        metrics: NodeMetrics | None = None,
         serves_api: bool = True,
+        admin: Admin | None = None,
     ) -> None:
         self.failed = asyncio.Event()
         self.fault: BaseException | None = None
-        self.settings = settings
+        self.settings = files.settings
+        self.rules = files.rules
+        self.node_key = files.node_key
         self.clock = clock or SystemClock()
-        self._rng = rng
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_open = False
-        genesis = config.read_genesis(home)
-        self.rules = Rules(genesis, modules.load_modules(genesis, home))
-        self.node_key = config.read_key(home / "node.key")
-        validator_path = home / "validator.key"
-        validator_key = config.read_key(validator_path) if validator_path.exists() else None
+        validator_key = files.validator_key
         validators = self.rules.validators
         self.own_index = None if validator_key is None else validators.get_index(validator_key.public_key)
         self.address = (validator_key or self.node_key).address
         self.genesis_header = self.rules.create_genesis_state().header
         self.read_block = make_block_reader(validators)
-        self.metrics = NodeMetrics()
-        self.metrics.node.info({"name": settings.name, "chain": genesis.chain_id})
-        self.store = Store.open(home, self.rules, disk=disk, executor=executor)
+        self.metrics = metrics or NodeMetrics()
+        self.metrics.node.info({"name": self.settings.name, "chain": self.rules.chain_id})
+        recovery = recover(files.home, self.rules, EPOCH, disk=disk, executor=executor, open_index=open_index)
+        self.store, self.journal = recovery.store, recovery.journal
+        self.journal_status = recovery.journal_status
+        self._state, self._unfinal, self._records = recovery.state, recovery.unfinal, recovery.records
         with ExitStack() as undo:
             undo.callback(self.store.close)
-            recovered = self.store.recover()
-            self._state = recovered.state
-            self._unfinal = recovered.unfinal
-            self.chain = Chain(recovered.state)
-            self.journal, self._records, self.journal_status = Journal.open(
-                home / "journal", mark_path=home / "validator.voted", epoch=EPOCH, disk=disk
-            )
             undo.callback(self.journal.close)
+            self.chain = Chain(self._state)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
             self.events = EventRing(self.clock.now_ms() * 1_000)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
-            self.network = (
-                make_network(identity, self)
-                if make_network is not None
-                else _make_peer_network(identity, self, settings, random_bytes, rng)
+            self.door = FrameDoor(self.on_fault)
+            self.network = make_network(identity, self.door)
+            self._build_rooms(validator_key, make_engine, rng)
+            settings = ApiSettings(host=self.settings.api_host, port=self.settings.api_port)
+            self.api = (
+                ApiServer(self.desk, settings, self.metrics, self.clock.monotonic_ms, admin)
+                if serves_api
+                else None
             )
-            self._build_rooms(validator_key, serves_api=serves_api)
             undo.pop_all()  # all is built: from here on `close` ends it
 
-    def _build_rooms(self, validator_key: crypto.PrivateKey | None, *, serves_api: bool) -> None:
-        rules, chain, store, network = self.rules, self.chain, self.store, self.network
-        self.herald = Herald(self.events, self.metrics, self.clock)
+    def _build_rooms(
+        self, validator_key: crypto.PrivateKey | None, make_engine: MakeEngine, rng: random.Random
+    ) -> None:
+        rules, chain, store, network, clock = self.rules, self.chain, self.store, self.network, self.clock
+        mempool, verifier, loop = self.mempool, self.verifier, asyncio.get_running_loop()
+        herald = self.herald = Herald(self.events, self.metrics, clock)
         self.entrance = Entrance(
-            rules,
-            chain,
-            self.mempool,
-            self.verifier,
-            self.refusals,
-            self.herald,
-            self.clock,
-            network,
-            asyncio.get_running_loop(),
-            self._on_work,
+            rules, chain, mempool, verifier, self.refusals, herald, clock, network, loop, self._on_work
         )
         self.gossip = self.entrance.gossip
-        self.judge_room = Judge(
+        judge = self.judge_room = Judge(
             rules,
             chain,
             store,
-            self.verifier,
-            self.mempool.get,
+            verifier,
+            mempool.get,
             network,
-            self.clock,
+            clock,
             self.read_block,
             self._post,
             self._on_valid,
             self.on_fault,
         )
-        self.finality = Finality(chain, store, self.judge_room, self._on_final)
+        finality = self.finality = Finality(chain, store, judge, self._on_final)
         self.catching_up = CatchUp(
-            rules,
-            chain,
-            store,
-            self.finality,
-            self.verifier,
-            network,
-            self._post,
-            self.judge_room.refuse,
-            self.on_fault,
+            rules, chain, store, finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
-        self.serving = Serving(chain, store, network, self.clock.monotonic_ms)
-        sign = None if validator_key is None or self.own_index is None else validator_key.sign
-        self.proposer = Proposer(
+        self.serving = Serving(chain, store, network, clock.monotonic_ms)
+        own_key = b"" if validator_key is None else validator_key.public_key
+        proposer = self.proposer = Proposer(
             rules,
             chain,
             store,
-            self.mempool,
-            self.clock,
-            b"" if validator_key is None else validator_key.public_key,
+            mempool,
+            clock,
+            own_key,
             EPOCH,
             self.read_block,
             self._post,
             self._on_built,
         )
-        header = self.genesis_header
-        engine_config = EngineConfig(
-            chain_id=rules.chain_id,
-            epoch=EPOCH,
-            validators=rules.validators,
-            own_index=self.own_index,
-            genesis=BlockRef(
-                header.hash, EPOCH, header.view, header.height, header.view, header.parent_hash, 0
-            ),
-            delta_ms=self.settings.delta_ms,
-            delta_ms_max=self.settings.delta_ms_max,
-            block_interval_ms=self.settings.block_interval_ms,
-            observe_until_view=self.journal_status.observe_until_view,
+        observe_until_view = self.journal_status.observe_until_view
+        engine_config = plan_engine(
+            rules, EPOCH, self.genesis_header, self.settings, self.own_index, observe_until_view
         )
-        self.engine = SimplexEngine(engine_config, sign)
-        is_observing = self.own_index is not None and self.journal_status.observe_until_view is None
-        self._observation = (
-            Observation(rules.validators, self.own_index)
-            if is_observing and self.own_index is not None
-            else None
-        )
-        self.runtime = Runtime(self.engine, self.journal, self, self.on_fault)
+        sign = None if validator_key is None or self.own_index is None else validator_key.sign
+        self.engine = make_engine(engine_config, sign)
+        self._observation: Observation | None = None
+        if observe_until_view is None and self.own_index is not None:
+            self._observation = Observation(rules.validators, self.own_index)
+        self.host = EngineHost(chain, store, network, judge, proposer, finality, herald, rng, self._observe)
+        self.runtime = Runtime(self.engine, self.journal, self.host, self.on_fault)
         self.desk = Desk(self)
-        settings = ApiSettings(host=self.settings.api_host, port=self.settings.api_port)
-        self.api = (
-            ApiServer(self.desk, settings, self.metrics, self.clock.monotonic_ms) if serves_api else None
-        )
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -235,9 +188,9 @@ class FullNode:
         """Open ports and begin; the API's base URL, or "". Raises Rejected when a port is taken."""
         if self.api is not None:
             await self.api.start()
+        self.door.open(self._list_rooms())
         # Last, and nothing is awaited after it: what peers say first (their votes and certificates) is heard.
         await self.network.start()
-        self._is_open = True
         for block in self._unfinal:
             # Durable and once judged valid by us: judged again, so that the engine may build on them.
             self.judge_room.fetch(block.hash, height=block.header.height)
@@ -260,7 +213,7 @@ class FullNode:
 
     async def close(self) -> None:
         """Stop in order; leaves a checkpoint, so that the next start re-executes little."""
-        self._is_open = False
+        self.door.shut()
         self.runtime.stop()
         async with AsyncExitStack() as stack:  # in reverse; what fails does not keep the rest from closing
             stack.callback(self.store.close)
@@ -284,6 +237,20 @@ class FullNode:
     def _write_checkpoint(self) -> None:
         if not self.failed.is_set():
             self.store.write_checkpoint(self._state)
+
+    def _list_rooms(self) -> Rooms:
+        return Rooms(
+            self.rules,
+            self.engine,
+            self.host,
+            self.judge_room,
+            self.gossip,
+            self.catching_up,
+            self.serving,
+            self.read_block,
+            self._post,
+            self._send_status,
+        )
 
     def _list_records(self) -> list[Record]:
         final = self.store.get_certificate(self.store.finalized_height)
@@ -326,6 +293,7 @@ class FullNode:
         """Ours, and grave: stop before anything more is signed or served."""
         if not self.failed.is_set():
             self.fault = error
+            self.door.shut()
             self.runtime.stop()
             self.failed.set()
 
@@ -374,144 +342,3 @@ class FullNode:
         metrics.syncing.set(self.catching_up.is_syncing)
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.size_bytes)
-
-    # --- the engine's host ------------------------------------------------------------------------------
-
-    def broadcast(self, message: contract.Message) -> None:
-        self.network.broadcast(self._pack(message))
-
-    def send(self, peer: bytes, message: contract.Message) -> None:
-        self.network.send(peer, self._pack(message))
-
-    def _pack(self, message: contract.Message) -> Frame:
-        raw = encode_message(message)
-        if isinstance(message, Proposal):
-            block = self.chain.get_block(message.block.hash) or self.store.get_block(message.block.hash)
-            if block is not None:
-                certificate = block.parent_certificate
-                return CompactProposal(
-                    raw,
-                    tuple(tx.id for tx in block.transactions),
-                    block.scores,
-                    block.outcomes,
-                    b"" if certificate is None else vote.encode_certificate(certificate),
-                )
-        return EngineMessage(raw)
-
-    def fetch_certificate(self, fetch: contract.FetchCertificate) -> None:
-        peers = self.network.peers()
-        if peers:
-            # Peers prove node keys, not voting keys: a hint by validator index names nobody here.
-            peer = self._rng.choice(peers)
-            self.network.send(peer.node_key, EngineMessage(encode_message(fetch.request)))
-
-    def fetch_block(self, fetch: contract.FetchBlock) -> None:
-        self.judge_room.fetch(fetch.block_hash, view=fetch.view)
-
-    def build(self, build: contract.Build) -> None:
-        self.proposer.build(build)
-
-    def judge(self, judge: contract.Judge) -> None:
-        self.judge_room.judge(judge.block.hash, decode_header(judge.payload))
-
-    def finalize(self, finalize: contract.Finalize) -> None:
-        self._observe(finalize.certificate)
-        self.finality.finalize(finalize.certificate)
-
-    def report_evidence(self, report: contract.ReportEvidence) -> None:
-        evidence = report.evidence
-        self.herald.on_evidence(evidence)
-        log.error(
-            "a validator contradicted itself",
-            extra={"signer": evidence.first.signer, "view": evidence.first.subject.view},
-        )
-
-    def halt(self, halt: contract.Halt) -> None:
-        refused = self.judge_room.invalid.get(halt.block_hash)
-        log.critical(
-            "signing stops: this node and a quorum disagree",
-            extra={
-                "reason": halt.reason,
-                "block": halt.block_hash.hex(),
-                "difference": refused.reason if refused else "",
-            },
-        )
-
-    # --- the transport's handler --------------------------------------------------------------------
-
-    def on_connected(self, peer: Peer) -> None:
-        log.info("connected", extra={"peer": str(peer)})
-        self._send_status(peer.node_key)
-        # What was said before this connection stood is lost to this peer: without it a network that starts
-        # at once would wait for the retry timers of its first view.
-        for record in self.engine.list_records()[-RECORDS_TOLD_MAX:]:
-            self.send(peer.node_key, record)
-
-    def on_disconnected(self, peer: Peer) -> None:
-        log.info("disconnected", extra={"peer": str(peer)})
-        self.gossip.on_disconnected(peer)
-        self.catching_up.on_disconnected(peer)
-        self.serving.on_disconnected(peer)
-
-    async def on_frame(self, peer: Peer, frame: Frame) -> None:
-        """One frame of a peer. Raises Rejected when it is at fault."""
-        if not self._is_open or self.failed.is_set():
-            return
-        match frame:
-            case EngineMessage(payload):
-                self._on_engine_message(peer, payload)
-            case CompactProposal(proposal):
-                self._on_engine_message(peer, proposal, frame)
-            case Transactions() | Announce() | GetTransactions():
-                await self.gossip.on_frame(peer, frame)
-            case Status():
-                self.catching_up.on_status(peer, frame)
-            case GetBlock():
-                self.serving.on_get_block(peer, frame)
-            case GetBodyTransactions():
-                self.serving.on_get_body_transactions(peer, frame)
-            case GetFinalBlocks():
-                self.serving.on_get_final_blocks(peer, frame)
-            case BlockBody():
-                self.judge_room.on_block_body(frame)
-            case BodyTransactions():
-                self.judge_room.on_body_transactions(frame)
-            case FinalBlocks():
-                self.catching_up.on_final_blocks(peer, frame)
-            case Hello() | Proof() | Welcome() | Goodbye():
-                raise Rejected("came after the handshake", field=type(frame).__name__)
-            case _:
-                assert_never(frame)
-
-    def _on_engine_message(self, peer: Peer, raw: bytes, body: CompactProposal | None = None) -> None:
-        message = decode_message(raw, self.read_block)
-        if body is not None and not isinstance(message, Proposal):
-            raise Rejected("carries no proposal", field="compact_proposal")
-        if not self.engine.is_needed(message):
-            return  # known, old or far ahead: not worth a signature check
-        check_message(message, self.rules.validators, self.rules.chain_id, crypto.verify)
-        if body is not None and isinstance(message, Proposal):
-            header: Header = decode_header(message.payload)
-            self.judge_room.offer_body(header, body, peer.node_key)
-        self._post(Received(message, peer.node_key))
-
-
-def _make_peer_network(
-    identity: Identity,
-    handler: Handler,
-    settings: config.NodeConfig,
-    random_bytes: Callable[[int], bytes],
-    rng: random.Random,
-) -> PeerNetwork:
-    return PeerNetwork(
-        identity,
-        handler,
-        random_bytes=random_bytes,
-        rng=rng,
-        known_peers=[
-            KnownPeer(peer.name, peer.url, bytes.fromhex(peer.node_key.removeprefix("0x")))
-            for peer in settings.peers
-        ],
-        host=settings.p2p_host,
-        port=settings.p2p_port,
-    )

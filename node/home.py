@@ -6,7 +6,6 @@ Randomness enters as `random_bytes` (the system's source from the command line, 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from consensus import codec, crypto, genesis, vote
 from consensus.errors import Fault, Rejected
 from consensus.ledger import scoring
 from node import config, modules
+from node.admin import write_token
 from node.store.disk import RealDisk
 
 PORT_STEP: Final = 10  # node i listens at base + 10 i (peers) and + 1 (HTTP); the rest is for later services
@@ -42,6 +42,7 @@ class NetworkPlan:
     module_names: tuple[str, ...] = ("fraud",)
     stakes: tuple[int, ...] = ()
     model: bytes | None = None
+    admin: bool = False  # give every home a token for admin calls
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -99,6 +100,8 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
                 block_interval_ms=plan.block_interval_ms,
             )
             write_home(temporary / name, chain, settings, node_keys[i], validator_keys[i], artifacts)
+            if plan.admin:
+                write_token(temporary / name, random_bytes)
         keys = "".join("0x" + key.secret.hex() + "\n" for key in accounts)
         config.write_file(temporary / "accounts.key", keys, mode=0o600)
     return open_network(folder)
@@ -170,7 +173,7 @@ def check_stopped(folder: Path) -> None:
     """Raises Rejected while a process runs on a home of this network."""
     disk = RealDisk()
     for home in open_network(folder).homes:
-        disk.acquire_lock(home / "lock", str(os.getpid())).release()
+        disk.acquire_lock(home / "lock").release()
 
 
 def check_same_network(

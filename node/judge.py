@@ -182,6 +182,10 @@ class Judge:
             if transaction.id != compact.frame.ids[index]:
                 raise Rejected(f"transaction {index} is another", field="body_transactions")
             work.answers[index] = transaction
+        if compact.find_missing(work.answers, self._find_transaction)[1]:
+            # Its source lacks what its own body names. Asked again it would say the same, for ever: whoever
+            # else took the proposal has the whole block.
+            self._give_up_compact(compact, work)
         work.arrived.set()
 
     def on_block_body(self, frame: BlockBody) -> None:
@@ -338,10 +342,14 @@ class Judge:
         except Rejected as reason:
             # The body is not the one the header commits to: its sender's fault, not the block's.
             self._transport.penalise(compact.source, BAD_BODY_POINTS, str(reason))
-            work.liars.add(compact.source)
-            work.answers.clear()
-            self._compact.drop(block_hash)
+            self._give_up_compact(compact, work)
             return None
+
+    def _give_up_compact(self, compact: CompactBody, work: _Work) -> None:
+        """Ask for the whole block from now on, and its source last."""
+        work.liars.add(compact.source)
+        work.answers.clear()
+        self._compact.drop(compact.header.hash)
 
     def _is_final(self, header: Header) -> bool:
         return (

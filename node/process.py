@@ -18,13 +18,21 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from consensus.errors import AssayError, Fault
-from node import config
+from node.admin import open_admin
+from node.config import NodeConfig
 from node.full_node import FullNode
+from node.network.dialer import KnownPeer
+from node.network.handshake import Identity
+from node.network.links import Links
+from node.network.peers import PeerNetwork
+from node.network.transport import Handler
+from node.node_files import NodeFiles, read_node_files
 from node.signature_worker import SignatureWorker
 
 log = logging.getLogger("assay.process")
@@ -124,16 +132,16 @@ def run_node(
     lifeline: a descriptor to watch; the node stops in order when it reads end of file, for then who
     started it is gone and would never stop it.
     """
-    settings = config.read_config(home)
+    files = read_node_files(home)
+    settings = files.settings
     start_logging(settings.name, log_form, home / "node.log" if log_to_file else None)
     worker = SignatureWorker.start() if settings.worker else None
     with asyncio.Runner(loop_factory=_get_loop_factory()) as runner:
-        return runner.run(_serve(home, settings, worker, report_ready, lifeline))
+        return runner.run(_serve(files, worker, report_ready, lifeline))
 
 
 async def _serve(
-    home: Path,
-    settings: config.NodeConfig,
+    files: NodeFiles,
     worker: SignatureWorker | None,
     report_ready: Callable[[str], None],
     lifeline: int | None,
@@ -152,7 +160,16 @@ async def _serve(
         # A child of localnet ignores SIGINT: the terminal sends it to the whole group, the parent decides.
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
-    node = FullNode(home, settings, worker=worker, random_bytes=os.urandom, rng=random.Random(os.urandom(16)))
+    admin = open_admin(files.home, files.settings, stop.set)
+    rng = random.Random(os.urandom(16))
+    node = FullNode(
+        files,
+        worker=worker,
+        rng=rng,
+        make_network=partial(_make_network, files.settings, rng, Links() if admin is None else admin.links),
+        clock=None if admin is None else admin.clock,
+        admin=admin,
+    )
     quieten_collector()
     try:
         url = await node.start()
@@ -171,6 +188,25 @@ async def _serve(
         raise Fault(f"an error of our own: {error!r}", field="node", mend="see the log; report it")
     log.info("stopped")
     return 0
+
+
+def _make_network(
+    settings: NodeConfig, rng: random.Random, links: Links, identity: Identity, handler: Handler
+) -> PeerNetwork:
+    """Sockets, and the peers that node.json names."""
+    return PeerNetwork(
+        identity,
+        handler,
+        random_bytes=os.urandom,
+        rng=rng,
+        known_peers=[
+            KnownPeer(peer.name, peer.url, bytes.fromhex(peer.node_key.removeprefix("0x")))
+            for peer in settings.peers
+        ],
+        host=settings.p2p_host,
+        port=settings.p2p_port,
+        links=links,
+    )
 
 
 def quieten_collector() -> None:

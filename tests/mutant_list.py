@@ -46,6 +46,9 @@ SYNC: Final = (
     "pytest tests/unit/test_catch_up_signatures.py tests/unit/test_catch_up.py tests/unit/test_chain.py"
 )
 
+VILLAINS: Final = "pytest tests/simulation/test_villains.py"
+OBSERVATION: Final = "pytest tests/unit/test_observation.py"
+
 SIMPLEX, FOLLOWER, REPLICA = (f"consensus/bft/{name}.py" for name in ("simplex", "follower", "replica"))
 WORK: Final = "consensus/ledger/work.py"
 STAKING: Final = "pytest tests/unit/test_staking.py tests/unit/test_rewards.py tests/unit/test_accusations.py tests/unit/test_epochs.py"
@@ -58,6 +61,12 @@ STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
 )
 LIGHT_CLIENT: Final = "consensus/light.py"
 NODE_JOURNAL: Final = "node/journal.py"
+NODE_OBSERVATION: Final = "node/observation.py"
+
+
+def tell(story: str) -> str:
+    """A scenario that comes with the package, as a check."""
+    return f"simulate --scenario {story} --jobs 1"
 
 
 def _mutant(name: str, breaks: str, checks: tuple[str, ...], *edits: tuple[str, str, str]) -> Mutant:
@@ -155,13 +164,13 @@ ENGINE: Final = (
     _mutant(
         "standstill-is-silent",
         "rule 8: when nothing becomes final, tell again",
-        (ROUGH, RULES),
+        (tell("standstill-tells-again"), RULES),
         (SIMPLEX, "self._standstills += 1\n                self._resend()", "self._standstills += 1"),
     ),
     _mutant(
         "delta-never-grows",
         "timers grow with the views since the last finalization",
-        (RULES, "pytest tests/unit/test_simplex_rules.py"),
+        (tell("slow-network"), RULES),
         ("consensus/bft/pacing.py", "min((view - final_view - 1) // GROWTH_VIEWS, 32)", "min(view - view, final_view - final_view)"),
     ),
     _mutant(
@@ -174,7 +183,7 @@ ENGINE: Final = (
     _mutant(
         "blind-to-double-votes",
         "two notarizes or finalizes for different blocks are evidence",
-        ("simulate --runs 1 --villain equivocating-voter --jobs 1", "pytest tests/unit/test_simplex_rules.py tests/unit/test_simplex_mistakes.py", "pytest tests/simulation/test_engines.py -k equivocator"),
+        (tell("just-under-a-third"), RULES),
         ("consensus/bft/tally.py", "if held is not None and vote.signer not in found.accused and is_conflict(held, vote):", "if held is None and vote.signer in found.accused:"),
     ),
     _mutant(
@@ -189,6 +198,60 @@ ENGINE: Final = (
         (FORGED, VOTES),
         ("consensus/vote.py", "if stake < validators.quorum:", "if stake < validators.quorum - 1:"),
     ),
+    _mutant(
+        "no-jump-ahead",
+        "rule 1: a higher certificate jumps ahead",
+        (tell("missed-certificates-are-asked-for"), ROUGH, RULES),
+        (FOLLOWER, "if subject.view >= self._view:", "if subject.view == self._view:"),
+    ),
+    _mutant(
+        "proposal-not-reused",
+        "rule 2: after a restart a leader reuses the proposal it logged",
+        (tell("leader-proposes-what-it-logged"), tell("second-block-after-a-crash"), RULES),
+        (SIMPLEX, "self._tally.open(proposal.block.view).proposal = proposal\n", "pass\n"),
+    ),
+    _mutant(
+        "retry-without-entry",
+        "timers: a retry tells the certificate by which the view was entered, too",
+        (tell("standstill-tells-again"), RULES),
+        (FOLLOWER, "            if self._entry is not None:\n                self._emit(Broadcast(self._entry))\n        for effect", "        for effect"),
+    ),
+    _mutant(
+        "requests-unanswered",
+        "rule 9: who asks for a certificate gets it",
+        (tell("missed-certificates-are-asked-for"), RULES),
+        (FOLLOWER, "self._answer(message, sender)", "pass"),
+    ),
+    _mutant(
+        "bodies-not-fetched",
+        "rule 9: what a quorum certified is fetched",
+        (TWO_FACED, RULES),
+        (REPLICA, "effect = self._fetching.want_block(block_hash, view, self._schedule.get_leader(view))", "effect = None"),
+    ),
+    _mutant(
+        "help-without-end",
+        "who nullifies an old view is helped once a view: a replayer is no amplifier",
+        (f"{VILLAINS} -k old_nullify", RULES),
+        (FOLLOWER, "if sender in self._answered or len(", "if len("),
+    ),
+    _mutant(
+        "own-vote-counted-twice",
+        "a validator's vote counts once",
+        (tell("own-vote-counts-once"), ROUGH, RULES),
+        ("consensus/bft/tally.py", "            return None, self._accuse(found, vote)  # counted before: once is enough", "            pass"),
+    ),
+    _mutant(
+        "second-vote-not-needed",
+        "a vote for another block than before is needed: it is evidence",
+        (RULES,),
+        (REPLICA, "return held is None or held.subject != subject or subject.kind == NULLIFY", "return held is None or subject.kind == NULLIFY"),
+    ),
+    _mutant(
+        "nullify-beside-finalize-passes",
+        "nullify and finalize in one view are evidence",
+        (f"{VILLAINS} -k contradicts", RULES),
+        ("consensus/bft/tally.py", "NULLIFY: (FINALIZE,), FINALIZE: (FINALIZE, NULLIFY)", "NULLIFY: (), FINALIZE: (FINALIZE,)"),
+    ),
 )  # fmt: skip
 
 JOURNAL_MUTANTS: Final = (
@@ -201,7 +264,7 @@ JOURNAL_MUTANTS: Final = (
     _mutant(
         "checksums-ignored",
         "a damaged record is no record",
-        (JOURNAL, DAMAGED),
+        (DAMAGED, JOURNAL),
         (NODE_JOURNAL, "if checksum != zlib.crc32(", "if checksum < 0 * zlib.crc32("),
     ),
     _mutant(
@@ -213,7 +276,7 @@ JOURNAL_MUTANTS: Final = (
     _mutant(
         "mark-ignored",
         "a journal missing beside a marked key: observe only",
-        (JOURNAL,),
+        (tell("journal-deleted"), JOURNAL),
         (NODE_JOURNAL, "if not problem and mark is not None:", "if problem and mark is not None:"),
     ),
     _mutant(
@@ -225,8 +288,56 @@ JOURNAL_MUTANTS: Final = (
     _mutant(
         "observer-signs-at-once",
         "an observer waits for a quorum of others",
-        (DAMAGED, RULES),
+        (tell("observer-waits-for-a-quorum"), DAMAGED, RULES),
         (REPLICA, "            and self._observe_until is not None\n            and view > self._observe_until\n", ""),
+    ),
+    _mutant(
+        "torn-tail-is-damage",
+        "a write that was never finished is cut off, and harmless",
+        (ROUGH, JOURNAL),
+        (NODE_JOURNAL, "scan.is_torn = True  #", 'scan.problem = "torn"  #'),
+    ),
+    _mutant(
+        "mark-never-made",
+        "the first vote leaves a mark beside the key",
+        (tell("journal-deleted"), JOURNAL),
+        (NODE_JOURNAL, "                self._mark()\n", "                pass\n"),
+    ),
+    _mutant(
+        "permission-not-durable",
+        "that signing is safe again is durable before anything is signed",
+        (DAMAGED, JOURNAL),
+        (NODE_JOURNAL, "        self._write(_pack_state(self._state))\n        self.sync()", "        self.sync()"),
+    ),
+    _mutant(
+        "observer-ends-by-restarting",
+        "a damaged journal is remembered as such over restarts",
+        (DAMAGED, JOURNAL),
+        (NODE_JOURNAL, "observe_until_view = None if problem else (state.observe_until_view if state else 0)", "observe_until_view = 0"),
+    ),
+    _mutant(
+        "one-is-a-quorum",
+        "an observer signs again when a quorum of others went on",
+        (OBSERVATION,),
+        (NODE_OBSERVATION, "if stake >= self._validators.quorum:", "if stake > 0:"),
+    ),
+    _mutant(
+        "old-views-are-news",
+        "an observer counts views that nobody had reached when it began to watch",
+        (OBSERVATION,),
+        (NODE_OBSERVATION, "        if subject.view <= self._first_view:\n            return\n", ""),
+    ),
+    _mutant(
+        "signs-at-the-highest-view",
+        "an observer signs above the highest view that a quorum told, not in it",
+        (OBSERVATION,),
+        (NODE_OBSERVATION, "max(self._views.values()) + 1", "max(self._views.values()) - 1"),
+    ),
+    _mutant(
+        "own-lost-vote-is-news",
+        "a finalization with the lost journal's own vote in it says nothing to an observer",
+        (DAMAGED, OBSERVATION),
+        (NODE_OBSERVATION, "if self._first_view is None or self._own_index in certificate.signers:", "if self._first_view is None:"),
     ),
 )  # fmt: skip
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from node.api.admin import SCHEMAS as ADMIN_SCHEMAS
+from node.api.admin import SCHEME as ADMIN_SCHEME
 from node.api.limits import Limits
 from node.api.problems import CONTENT_TYPE
 from node.api.route import Route
@@ -36,6 +38,24 @@ def build_document(routes: Sequence[Route], limits: Limits, version: str) -> Jso
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _describe(route, limits)
     numbers = {name: getattr(limits, name) for name in limits.__slots__}
+    components: Json = {
+        "schemas": build_schemas(limits),
+        "responses": {
+            "Problem": {
+                "description": "What is wrong, where, and what would mend it",
+                "content": {CONTENT_TYPE: {"schema": refer("Problem")}},
+            }
+        },
+    }
+    if any(route.security == ADMIN_SCHEME for route in routes):
+        components["schemas"] |= ADMIN_SCHEMAS
+        components["securitySchemes"] = {
+            ADMIN_SCHEME: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "the token in the node's admin.token",
+            }
+        }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -47,15 +67,7 @@ def build_document(routes: Sequence[Route], limits: Limits, version: str) -> Jso
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {
-            "schemas": build_schemas(limits),
-            "responses": {
-                "Problem": {
-                    "description": "What is wrong, where, and what would mend it",
-                    "content": {CONTENT_TYPE: {"schema": refer("Problem")}},
-                }
-            },
-        },
+        "components": components,
     }
 
 
@@ -75,6 +87,8 @@ def _describe(route: Route, limits: Limits) -> Json:
         ],
         "responses": {"200": {"description": HTTPStatus.OK.phrase, "content": _describe_answer(route)}},
     }
+    if route.security:
+        operation["security"] = [{route.security: []}]
     if route.body:
         content: Json = {"application/json": {"schema": refer(route.body)}}
         if route.accepts_msgpack:

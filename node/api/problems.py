@@ -26,6 +26,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "msgpack": HTTPStatus.BAD_REQUEST,
     "query": HTTPStatus.BAD_REQUEST,
     "path": HTTPStatus.BAD_REQUEST,
+    "token": HTTPStatus.UNAUTHORIZED,
     "host": HTTPStatus.FORBIDDEN,
     "not_found": HTTPStatus.NOT_FOUND,
     "method": HTTPStatus.METHOD_NOT_ALLOWED,
@@ -34,6 +35,10 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate": HTTPStatus.TOO_MANY_REQUESTS,
     "streams": HTTPStatus.TOO_MANY_REQUESTS,
+}
+HEADERS_OF_STATUS: Final[Mapping[int, Mapping[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},  # RFC 9110 section 11.6.1 asks for it
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": str(RETRY_AFTER_S)},
 }
 
 
@@ -68,8 +73,9 @@ def build_problem_of(error: AssayError, **members: Any) -> web.Response:
     match error:
         case Rejected():
             status = STATUS_OF_CODE.get(error.code, HTTPStatus.UNPROCESSABLE_ENTITY)
-            retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.TOO_MANY_REQUESTS else None
-            return build_problem(status, error.code, str(error), headers=retry, **members)
+            return build_problem(
+                status, error.code, str(error), headers=HEADERS_OF_STATUS.get(status), **members
+            )
         case NotYet():
             headers = {"Retry-After": str(RETRY_AFTER_S)}
             return build_problem(

@@ -75,6 +75,7 @@ class Route:
     answers_msgpack: bool = False
     errors: tuple[int, ...] = ()
     is_limited: bool = True  # counts against the client's rate
+    security: str = ""  # name of the scheme that a caller must satisfy; "" for none
 
 
 def read_arguments(route: Route, request: web.Request) -> Arguments:

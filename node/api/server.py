@@ -23,6 +23,7 @@ from aiohttp import web
 
 from consensus.errors import AssayError, Fault, Rejected
 from node.api import problems
+from node.api.admin import AdminDoor, build_admin_routes
 from node.api.door import NodeDoor
 from node.api.json_forms import write_json
 from node.api.limits import Limits, RateLimiter
@@ -55,7 +56,7 @@ class ApiSettings:
 
 
 class ApiServer:
-    """Serves a door. `start` binds, `stop` ends open streams and closes."""
+    """Serves a door, and admin calls if it is given their door. `start` binds, `stop` ends streams and closes."""
 
     def __init__(
         self,
@@ -63,12 +64,15 @@ class ApiServer:
         settings: ApiSettings,
         metrics: NodeMetrics,
         monotonic_ms: Callable[[], int],
+        admin: AdminDoor | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._monotonic_ms = monotonic_ms
         self._limiter = RateLimiter(settings.limits)
         self._routes = build_routes(settings.limits)
+        if admin is not None:
+            self._routes += build_admin_routes(admin)
         self._names = LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
         self._names |= {name.lower() for name in settings.host_names}
         # Whoever opens a node to all interfaces is reached by address; a literal one cannot be rebound.

@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--modules",
         default="fraud",
         metavar="A,B",
-        help="validation modules of a new network (default fraud)",
+        help='validation modules of a new network (default fraud; "none" judges nothing)',
+    )
+    parser.add_argument(
+        "--admin",
+        action="store_true",
+        help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
     )
 
 
@@ -73,7 +78,7 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     from pathlib import Path
 
     from consensus.errors import Rejected
-    from node import home, modules
+    from node import admin, home, modules
 
     model = None if args.model is None else modules.read_model_file(Path(args.model))
     try:
@@ -92,14 +97,31 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         )  # before anything of a running network is touched: its settings, localnet.json
         home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals, model=model)
         home.set_local_settings(network.homes, args.base_port, interval_ms)
+        if args.admin:
+            for folder_of_node in network.homes:
+                admin.write_token(folder_of_node, os.urandom)
         return network
     plan = home.NetworkPlan(
         nodes=(len(stakes) or 4) if args.nodes is None else args.nodes,
         base_port=26600 if args.base_port is None else args.base_port,
         block_interval_ms=1_000 if interval_ms is None else interval_ms,
         refuses=not args.no_refusals,
-        module_names=tuple(filter(None, args.modules.split(","))),
+        module_names=_read_module_names(args.modules),
         stakes=stakes,
         model=model,
+        admin=args.admin,
     )
     return home.create_network(folder, plan, os.urandom)
+
+
+def _read_module_names(text: str) -> tuple[str, ...]:
+    from consensus.errors import Rejected
+
+    if text == "none":
+        return ()
+    names = tuple(text.split(","))
+    if "" in names:
+        raise Rejected(
+            "has an empty name", field="--modules", mend='name modules with commas between, or "none"'
+        )
+    return names

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from node.simulation.faults import Partition
     from node.simulation.runs import Summary, Task
     from node.simulation.timeline import Timeline
+    from node.simulation.world import World
 
 HELP = "run consensus in a deterministic world of faults, and check that it holds"
 
@@ -34,12 +36,23 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("failed-syncs", float, "chance, each 400 ms, that a disk fails to sync"),
     ("equivocators", int, "validators that show two faces"),
     ("absent", int, "validators that stay down after the world has healed"),
+    ("lost-journals", float, "chance, each 400 ms, that a node goes down and its journal is gone"),
+    ("restarts", float, "whole nodes: chance, each 400 ms, that one stops in order and comes back"),
+    ("pauses", float, "whole nodes: chance, each 400 ms, that a process stands still for a while"),
+    ("clock-skews", float, "whole nodes: chance, each 400 ms, that a wall clock is set, mostly wrong"),
+    ("lost-stores", float, "whole nodes: chance, each 400 ms, that one goes down and loses all its blocks"),
     ("faulty-ms", int, "how long the faults last, in simulated ms"),
 )
 ALIASES = {"duplication": ("--duplicate",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--full-nodes",
+        action="store_true",
+        help="whole nodes with clients, stores, gossip and sync instead of engines alone; every kind of "
+        "fault is on, unless its option says otherwise",
+    )
     for name, kind, text in OPTIONS:
         parser.add_argument(f"--{name}", *ALIASES.get(name, ()), type=kind, metavar="N", help=text)
     parser.add_argument("--stakes", metavar="N,N,…", help="the validators' stakes (default: all 1)")
@@ -139,7 +152,7 @@ def make_task(args: argparse.Namespace) -> tuple[Task, int]:
     if args.scenario is None:
         return make_config(args), 1 if args.seed is None else args.seed
     given = [name for name, _, _ in OPTIONS if getattr(args, name.replace("-", "_")) is not None]
-    if given or args.stakes or args.villain or args.partition:
+    if given or args.stakes or args.villain or args.partition or args.full_nodes:
         raise Rejected(
             "a scenario says all of that itself", field="--scenario", mend="leave the other options out"
         )
@@ -153,7 +166,7 @@ def make_task(args: argparse.Namespace) -> tuple[Task, int]:
 def make_config(args: argparse.Namespace) -> SimulationConfig:
     """The configuration that the options describe. Raises Rejected."""
     from consensus.errors import Rejected
-    from node.simulation.config import SimulationConfig
+    from node.simulation.config import FULL_NODES, SimulationConfig
 
     names = [name.replace("-", "_") for name, _, _ in OPTIONS]
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -166,7 +179,8 @@ def make_config(args: argparse.Namespace) -> SimulationConfig:
         chosen["stakes"] = tuple(map(int, words))
         chosen.setdefault("nodes", len(words))
     faults = tuple(map(parse_partition, args.partition))
-    return SimulationConfig(**chosen, villains=tuple(args.villain), faults=faults)
+    plain = FULL_NODES if args.full_nodes else SimulationConfig()
+    return replace(plain, **chosen, villains=tuple(args.villain), faults=faults)
 
 
 def parse_partition(text: str) -> Partition:
@@ -188,11 +202,11 @@ def parse_partition(text: str) -> Partition:
 
 def format_replay(config: SimulationConfig, seed: int) -> str:
     """The one command that replays a run."""
-    from node.simulation.config import SimulationConfig
+    from node.simulation.config import FULL_NODES, SimulationConfig
     from node.simulation.faults import Partition
 
-    plain = SimulationConfig()
-    words = ["assay simulate"]
+    plain = FULL_NODES if config.full_nodes else SimulationConfig()
+    words = ["assay simulate --full-nodes" if config.full_nodes else "assay simulate"]
     for name, _, _ in OPTIONS:
         value = getattr(config, name.replace("-", "_"))
         if name == "nodes" or value != getattr(plain, name.replace("-", "_")):
@@ -234,12 +248,17 @@ def _write_pictures(args: argparse.Namespace, task: Task, seed: int) -> None:
 def watch(task: Task, seed: int) -> tuple[SimulationConfig, Timeline]:
     """Run one seed and keep what happens."""
     from node.simulation.config import SimulationConfig
+    from node.simulation.engine_world import EngineWorld
     from node.simulation.timeline import Timeline
-    from node.simulation.world import World
 
     timeline = Timeline()
-    if isinstance(task, SimulationConfig):
-        world = World(task, seed, timeline=timeline)
+    world: World
+    if isinstance(task, SimulationConfig) and task.full_nodes:
+        from node.simulation.full_nodes.world import NodeWorld
+
+        world = NodeWorld(task, seed, timeline=timeline)
+    elif isinstance(task, SimulationConfig):
+        world = EngineWorld(task, seed, timeline=timeline)
     else:
         from node.simulation.scenarios import parse_scenario
         from node.simulation.scenarios.stage import Stage

@@ -31,6 +31,7 @@ from node.network.frames import (
     Welcome,
 )
 from node.network.handshake import Handshake, Identity
+from node.network.links import Links
 from node.network.reputation import POINTS_MALFORMED, POINTS_REJECTED
 from node.network.transport import Handler, Peer, PeerReport, Priority, get_priority
 from node.network.wire import encode_frame
@@ -57,6 +58,7 @@ class PeerNetwork:
         host: str = "127.0.0.1",
         port: int = 0,
         limits: NetworkLimits | None = None,
+        links: Links | None = None,
     ) -> None:
         self.counters = Counters()
         self.port = port  # once started: the one that is bound
@@ -67,6 +69,7 @@ class PeerNetwork:
         self._rng = rng
         self._host = host
         self._limits = limits or NetworkLimits()
+        self._links = Links() if links is None else links
         self._known = {peer.node_key: peer for peer in known_peers if peer.node_key != self._own_key}
         self._table = ConnectionTable(self._own_key, self._known, handler, self._limits, self.counters)
         self._problems: dict[bytes, str] = {}  # of known peers: why the last attempt failed
@@ -142,13 +145,15 @@ class PeerNetwork:
         return sum(
             connection.put(data, priority, topic)
             for connection in self._table.get_all()
-            if connection.peer.node_key != except_peer
+            if connection.peer.node_key != except_peer and self._links.is_reached(connection.peer.node_key)
         )
 
     def send(self, node_key: bytes, frame: Frame, priority: Priority | None = None) -> bool:
         connection = self._table.get(node_key)
         if connection is None:
             return False
+        if not self._links.is_reached(node_key):
+            return True  # taken, and lost on the way
         priority = get_priority(frame) if priority is None else priority
         return connection.put(encode_frame(frame), priority, _get_topic(frame))
 
@@ -200,6 +205,9 @@ class PeerNetwork:
         self._tasks.add(task)
         try:
             await self._serve_inbound(request, socket)
+        except ConnectionError:  # who dialled gave up before we came to answer: we were frozen, or very busy
+            self.counters.handshakes_failed += 1
+            return web.Response(status=400)
         finally:
             self._tasks.discard(task)
         return socket
@@ -222,6 +230,9 @@ class PeerNetwork:
             return
         finally:
             self._unproven_count -= 1
+        if not self._links.is_whole(hello.node_key):
+            await end_socket(socket, None)
+            return
         connection = self._make_connection(hello, socket, address, initiator_key=hello.node_key)
         refusal = self._table.get_refusal(connection, _now_s())
         if refusal is not None:
@@ -264,6 +275,8 @@ class PeerNetwork:
     async def _dial(self, peer: KnownPeer, client: aiohttp.ClientSession) -> Connection:
         """A proven connection that the peer took. Raises Rejected, Lost, TimeoutError, OSError, ClientError."""
         self.counters.dials += 1
+        if not self._links.is_whole(peer.node_key):
+            raise Lost("no way there: the link is cut")
         async with asyncio.timeout(self._limits.handshake_timeout_s):
             socket = await client.ws_connect(
                 peer.url,
@@ -306,7 +319,7 @@ class PeerNetwork:
         peer = connection.peer
         try:
             self._table.add(connection)
-            reason = await connection.run(self._handler.on_frame, self._score_rejected)
+            reason = await connection.run(self._hand_over, self._score_rejected)
             log.info("peer %s left: %s", peer, reason)
         except Rejected as error:
             log.warning("peer %s sent no frame: %s", peer, error)
@@ -315,6 +328,10 @@ class PeerNetwork:
             self._handler.on_fault(error)
         finally:
             self._table.drop(connection, None)
+
+    async def _hand_over(self, peer: Peer, frame: Frame) -> None:
+        if self._links.is_heard(peer.node_key):
+            await self._handler.on_frame(peer, frame)
 
     def _score_rejected(self, peer: Peer, error: Rejected) -> None:
         log.info("peer %s: %s", peer, error)

@@ -91,11 +91,18 @@ class SendQueue:
     async def get(self) -> bytes:
         """The next frame, waiting for one if need be."""
         while True:
-            for priority in Priority:
-                if self._lanes[priority]:
-                    return self._take(priority)
+            found = self.take()
+            if found is not None:
+                return found[1]
             self._ready.clear()
             await self._ready.wait()
+
+    def take(self) -> tuple[Priority, bytes] | None:
+        """The next frame and its priority; None when nothing waits."""
+        for priority in Priority:
+            if self._lanes[priority]:
+                return priority, self._take(priority)
+        return None
 
     def _take(self, priority: Priority) -> bytes:
         entry = self._lanes[priority].popleft()

@@ -3,13 +3,15 @@
 A checker sees what honest nodes say, hold and commit, and knows nothing of how engines work: quorums,
 conflicts and gaps are reckoned anew here, with other code than the engine's. Each complaint begins with
 the name of its invariant.
-Source: consensus.md, Safety invariants, Liveness invariant. Leaves out: state roots (a toy block has
-none; its hash stands for it).
+Source: consensus.md, Safety invariants, Liveness invariant. Leaves out: what a block holds (the checkers
+of whole nodes look into it).
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 from consensus.bft.contract import BlockRef, Message, Proposal
@@ -24,10 +26,10 @@ from consensus.vote import (
     Certificate,
     Evidence,
     ValidatorSet,
+    Verifier,
     Vote,
     check_evidence,
 )
-from node.simulation import toys
 
 LIVENESS_VIEWS_MAX: Final = 40  # after healing: a few rounds of bad leaders, and the standstill before them
 LIVENESS_MS_MAX: Final = 60_000  # in simulated time; several full standstill periods
@@ -38,13 +40,42 @@ class Violation(Exception):
     """An invariant does not hold. The world adds the command that replays it."""
 
 
+class Turns:
+    """Whose turn each view is, reckoned the plain way: the k-th turn of stake w falls due at (2k + 1) / w.
+
+    `named`: views whose leader a scenario decides otherwise.
+    """
+
+    def __init__(self, stakes: list[int]) -> None:
+        self.named: dict[int, int] = {}
+        self._stakes = stakes
+        self._due = [(Fraction(1, stake), index, 0) for index, stake in enumerate(stakes)]
+        heapq.heapify(self._due)
+        self._leaders: list[int] = []
+
+    def get_leader(self, view: int) -> int:
+        while len(self._leaders) < view:
+            _, index, turn = self._due[0]
+            self._leaders.append(index)
+            due = Fraction(2 * turn + 3, self._stakes[index])
+            heapq.heapreplace(self._due, (due, index, turn + 1))
+        return self.named.get(view, self._leaders[view - 1])
+
+
 @dataclass
 class SafetyChecker:
-    """Over all honest nodes of one run. Raises Violation."""
+    """Over all honest nodes of one run. Raises Violation.
+
+    genesis: the block that all engines begin on; chain_id and verify: how a signature is checked.
+    """
 
     validators: ValidatorSet
     honest: frozenset[int]
-    chain: list[BlockRef] = field(default_factory=lambda: [toys.GENESIS])
+    genesis: BlockRef
+    chain_id: str
+    verify: Verifier
+    chain: list[BlockRef] = field(init=False)
+    turns: Turns = field(init=False)
     notarized: dict[int, bytes] = field(default_factory=dict)
     finalized: dict[int, bytes] = field(default_factory=dict)
     nullified: set[int] = field(default_factory=set)
@@ -53,6 +84,10 @@ class SafetyChecker:
     heights: dict[int, int] = field(default_factory=dict)  # node -> height that its ledger stands at
     accusations: list[Evidence] = field(default_factory=list)
     rounds_max: int = 0  # the most that any engine kept at once
+
+    def __post_init__(self) -> None:
+        self.chain = [self.genesis]
+        self.turns = Turns([validator.stake for validator in self.validators.validators])
 
     @property
     def evidence(self) -> int:
@@ -92,14 +127,19 @@ class SafetyChecker:
             if not is_body_durable:
                 raise Violation(f"durable bodies: node {node} notarized view {subject.view} without it")
             if block is not None:
-                self._check_parent(node, block)
+                self._check_block(node, block)
         elif subject.kind == FINALIZE and self.notarized.get(subject.view) != subject.block_hash:
             raise Violation(
                 f"final implies notarized: node {node} voted final in view {subject.view} what is not"
             )
 
-    def _check_parent(self, node: int, block: BlockRef) -> None:
+    def _check_block(self, node: int, block: BlockRef) -> None:
         """What rule 3 asks of a block before anybody honest may notarize it."""
+        if block.proposer != self.turns.get_leader(block.view):
+            raise Violation(
+                f"turns: node {node} notarized view {block.view} of validator {block.proposer}, "
+                f"it was the turn of {self.turns.get_leader(block.view)}"
+            )
         if block.parent_view > 0:
             certified = self.notarized.get(block.parent_view), self.finalized.get(block.parent_view)
             if block.parent_hash not in certified:
@@ -141,12 +181,12 @@ class SafetyChecker:
 
     def _check_quorum(self, certificate: Certificate) -> None:
         """More than two thirds of the stake, by distinct validators, each with its own signature."""
-        digest = certificate.subject.compute_digest(toys.CHAIN_ID)
+        digest = certificate.subject.compute_digest(self.chain_id)
         members = self.validators.validators
         signed = {
             signer
             for signer, signature in certificate.signatures
-            if 0 <= signer < len(members) and toys.verify(members[signer].public_key, digest, signature)
+            if 0 <= signer < len(members) and self.verify(members[signer].public_key, digest, signature)
         }
         stake = sum(members[signer].stake for signer in signed)
         total = sum(member.stake for member in members)
@@ -211,7 +251,7 @@ class SafetyChecker:
             raise Violation(f"framing: evidence against honest node {evidence.first.signer}")
         try:
             told = decode_evidence(encode_evidence(evidence))
-            check_evidence(told, self.validators, toys.CHAIN_ID, toys.verify)
+            check_evidence(told, self.validators, self.chain_id, self.verify)
         except Rejected as error:
             raise Violation(f"evidence: what an honest node reports proves nothing ({error})") from error
         if not _contradicts(told.first, told.second):

@@ -15,17 +15,18 @@ from typing import Final
 from consensus.errors import Rejected
 from node.simulation import faults as fault
 from node.simulation.faults import Fault
-from node.simulation.villains import parse_villain
+from node.simulation.villains import VILLAINS, parse_villain
 
 NODES_MAX: Final = 64  # a node's name is one byte on the simulated wire, and a run must end today
 RATES: Final = ("loss", "duplication", "slow_share", "crashes", "build_failures", "flipped_bits")
-CHANCES: Final = ("partitions", "blackouts", "slow_links", "full_disks", "failed_syncs")
+CHANCES: Final = ("partitions", "blackouts", "slow_links", "full_disks", "failed_syncs", "lost_journals")
+NODE_CHANCES: Final = ("restarts", "pauses", "clock_skews", "lost_stores")  # of whole nodes alone
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationConfig:
     """Shares are per message (loss, duplication, slow_share), per effect (crashes), per build, or per tick
-    of faults.TICK_MS (partitions, blackouts, slow_links, full_disks, failed_syncs).
+    of faults.TICK_MS (CHANCES, NODE_CHANCES). full_nodes: whole nodes, with clients, instead of engines.
 
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
@@ -59,6 +60,12 @@ class SimulationConfig:
     block_interval_ms: int = 40
     standstill_ms: int = 400
     standstill_ms_max: int = 1_600
+    full_nodes: bool = False
+    lost_journals: float = 0.0
+    restarts: float = 0.0
+    pauses: float = 0.0
+    clock_skews: float = 0.0
+    lost_stores: float = 0.0
     is_beyond_promise: bool = False  # let a third of the stake and more lie: to see it break
 
     def __post_init__(self) -> None:
@@ -66,7 +73,7 @@ class SimulationConfig:
             raise Rejected(f"{self.nodes} is out of range", field="--nodes", mend=f"use 1 to {NODES_MAX}")
         if self.stakes and len(self.stakes) != self.nodes:
             raise Rejected(f"{len(self.stakes)} stakes for {self.nodes} nodes", field="--stakes")
-        for name in RATES + CHANCES:
+        for name in RATES + CHANCES + NODE_CHANCES:
             # A rate of 1 lets nothing through; a chance of 1 is a fault at every tick.
             rate = getattr(self, name)
             if not 0 <= rate <= 1 or (name in RATES and rate == 1):
@@ -74,6 +81,10 @@ class SimulationConfig:
                     f"{rate} must be at least 0 and below 1",
                     field=f"--{name.replace('_', '-')}",
                     mend="use e.g. 0.1",
+                )
+            if name in NODE_CHANCES and rate and not self.full_nodes:
+                raise Rejected(
+                    "happens to whole nodes", field=f"--{name.replace('_', '-')}", mend="add --full-nodes"
                 )
         if self.faulty_ms < 0 or self.latency_ms_max < 1:
             raise Rejected("times are positive", field="--faulty-ms")
@@ -93,7 +104,7 @@ class SimulationConfig:
         stakes = list(self.all_stakes)
         faulty = 0
         for villain in self.all_villains:
-            name, index = parse_villain(villain)
+            name, index = self.parse_villain(villain)
             if index is not None:
                 if index >= self.nodes or stakes[index] == 0:
                     raise Rejected(f"{name}@{index} is no place for it", field="--villain")
@@ -101,6 +112,14 @@ class SimulationConfig:
                 stakes[index] = 0
         unplaced = sum("@" not in villain for villain in self.all_villains)
         return faulty + sum(sorted(stakes, reverse=True)[: unplaced + self.absent])
+
+    def parse_villain(self, text: str) -> tuple[str, int | None]:
+        """ "flooder@2" -> ("flooder", 2). Raises Rejected."""
+        if self.full_nodes:
+            from node.simulation.full_nodes.liars import LIARS
+
+            return parse_villain(text, (*VILLAINS, *LIARS))
+        return parse_villain(text)
 
     @property
     def all_villains(self) -> tuple[str, ...]:
@@ -126,8 +145,32 @@ class SimulationConfig:
             (self.flipped_bits > 0, fault.FlippedBits(self.flipped_bits)),
             (self.full_disks > 0, fault.FullDisks(self.full_disks)),
             (self.failed_syncs > 0, fault.FailedSyncs(self.failed_syncs)),
+            (self.lost_journals > 0, fault.JournalLost(self.lost_journals)),
+            (self.restarts > 0, fault.OrderlyRestarts(self.restarts)),
+            (self.pauses > 0, fault.Pauses(self.pauses)),
+            (self.clock_skews > 0, fault.ClockSkew(self.clock_skews)),
+            (self.lost_stores > 0, fault.StoreLost(self.lost_stores)),
         )
         return (*(item for is_on, item in named if is_on), *self.faults)
+
+
+# What `assay simulate --full-nodes` runs unless told otherwise: everything that may go wrong, now and then.
+FULL_NODES: Final = SimulationConfig(
+    full_nodes=True,
+    loss=0.02,  # a connection is reset, or waits, a few times a second
+    crashes=0.001,
+    blackouts=0.02,
+    slow_links=0.1,
+    flipped_bits=0.1,
+    full_disks=0.05,
+    failed_syncs=0.05,
+    lost_journals=0.03,
+    restarts=0.15,
+    pauses=0.15,
+    clock_skews=0.15,
+    lost_stores=0.05,
+    faulty_ms=3_000,  # seven ticks, tens of blocks
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from consensus.errors import Rejected
 
 if TYPE_CHECKING:
+    from node.simulation.full_nodes.host import NodeHost
     from node.simulation.world import World
 
 TICK_MS: Final = 400  # two view timeouts: long enough that a cut ends views, short enough for three in a run
@@ -216,6 +217,91 @@ class BuildFailures(_Plain):
         world.build_failures = self.share
 
 
+# --- whole nodes alone --------------------------------------------------------------------------------
+# An engine's host has no process to stop and no store to lose: the configuration refuses these there.
+
+
+def _choose_honest(world: World) -> NodeHost:
+    """Any honest host, up or down."""
+    hosts: list[NodeHost] = [host for host in world.hosts if host.index in world.safety.honest]  # type: ignore[misc]
+    return hosts[int(world.rng.random() * len(hosts))]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderlyRestarts(_Plain):
+    """At each tick, with this chance, one node is told to stop; it closes in order and comes back."""
+
+    chance: float
+
+    def begin(self, world: World) -> None:
+        def strike() -> None:
+            if world.rng.random() < self.chance:
+                _choose_honest(world).stop()
+
+        world.every(TICK_MS, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses(_Plain):
+    """At each tick, with this chance, one node's process stops, and goes on up to two ticks later."""
+
+    chance: float
+
+    def begin(self, world: World) -> None:
+        def strike() -> None:
+            if world.rng.random() < self.chance:
+                host = _choose_honest(world)
+                host.pause()
+                world.schedule_fault(1 + int(world.rng.random() * 2 * TICK_MS), host.unpause)
+
+        world.every(TICK_MS, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSkew(_Plain):
+    """At each tick, with this chance, somebody sets a node's wall clock: right, or wrong by up to ms_max.
+
+    Mostly within the drift that honest clocks are granted: two of four beyond it stop the network.
+    """
+
+    chance: float
+    ms_max: int = 30_000  # three times the drift that honest clocks are granted
+
+    def begin(self, world: World) -> None:
+        def strike() -> None:
+            if world.rng.random() < self.chance:
+                host = _choose_honest(world)
+                skew_ms = int((2 * world.rng.random() - 1) ** 3 * self.ms_max)
+                host.skew_ms = skew_ms if world.rng.random() < 0.7 else 0
+                world.note(f"its clock is off by {host.skew_ms} ms", host.index)
+
+        world.every(TICK_MS, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLost(_Plain):
+    """At each tick, with this chance, a node goes down and loses its store, its journal not: it must catch
+    up, and not vote twice.
+
+    Only ever nodes that, with the villains, hold less than a third: of the bodies that a quorum vouched for
+    one must be left somewhere.
+    """
+
+    chance: float
+
+    def begin(self, world: World) -> None:
+        hit: set[int] = set()
+
+        def strike() -> None:
+            if world.rng.random() < self.chance:
+                host = _choose_honest(world)
+                if host.is_up and world.is_bearable(hit | {host.index}):
+                    hit.add(host.index)
+                    host.lose_store()
+
+        world.every(TICK_MS, strike)
+
+
 # --- disks ------------------------------------------------------------------------------------------
 # Lost un-synced writes and torn tails need no class: every crash brings them (memory_disk.py).
 
@@ -231,6 +317,30 @@ class FlippedBits(_Plain):
 
     def begin(self, world: World) -> None:
         world.flip_share = self.share
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLost(_Plain):
+    """At each tick, with this chance, a node goes down and its journal is gone: observe only.
+
+    Bounded as flipped bits are.
+    """
+
+    chance: float
+
+    def begin(self, world: World) -> None:
+        def strike() -> None:
+            if world.rng.random() < self.chance:
+                host = world.hosts[int(world.rng.random() * len(world.hosts))]
+                has_voted = host.disk.read_file(host.mark_path) is not None
+                if has_voted and host.is_up and world.may_damage(host):
+                    host.crash()
+                    host.disk.remove(host.journal_path)
+                    world.note("its journal is lost", host.index)
+                    world.lose_journal(host)
+                    world.restart_later(host)
+
+        world.every(TICK_MS, strike)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Each forbidden function is replaced where it is looked up, in its module, by one that raises; and put
 back afterwards. `random.Random(seed)` itself stays free: it is what the world draws from.
 
+A task keeps what is raised in it to itself; so the first such call is remembered, and leaving the block
+raises it whatever became of it inside.
+
 Invariant: after the `with` block everything is as before, also when it ends by an exception; guards nest.
 Leaves out: names that were imported from these modules one by one before (`from time import time`);
 `tests/simulation/test_world.py` looks for those in what a run imports. One run at a time in a process.
@@ -40,9 +43,11 @@ class ForbiddenCallError(BaseException):
 
 def _make_refusal(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise ForbiddenCallError(
+        error = ForbiddenCallError(
             f"{name} was called inside a simulated world, which gives time and chance itself"
         )
+        _calls.append(error)
+        raise error
 
     return refuse
 
@@ -54,21 +59,29 @@ _REFUSALS: Final = [
     if hasattr(module, name)  # os.getrandom is Linux's alone
 ]
 _is_on = False
+_calls: list[ForbiddenCallError] = []  # while the guard is on
 
 
 @contextmanager
 def forbid_outside() -> Iterator[None]:
-    """Until the block ends, every call in FORBIDDEN raises ForbiddenCallError."""
+    """Until the block ends, every call in FORBIDDEN raises ForbiddenCallError; and then its end does."""
     global _is_on  # noqa: PLW0603 - what it guards is the process's too
     if _is_on:
         yield
         return
     saved = [(module, name, getattr(module, name)) for module, name, _ in _REFUSALS]
     _is_on = True
+    _calls.clear()
     try:
         for module, name, refuse in _REFUSALS:
             setattr(module, name, refuse)
         yield
+        if _calls:
+            raise _calls[0]
+    except Exception as error:
+        if _calls:
+            raise _calls[0] from error
+        raise
     finally:
         for module, name, function in saved:
             setattr(module, name, function)

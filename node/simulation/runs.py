@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from typing import Final
 
 from node.simulation.config import Outcome, SimulationConfig
-from node.simulation.world import simulate
+from node.simulation.engine_world import simulate
 
 BATCH_RUNS: Final = (
     10  # a tenth of a second: little enough to show progress, enough to outweigh the hand-over
@@ -39,6 +39,10 @@ Task = SimulationConfig | ScenarioText
 def run_task(task: Task, seed: int) -> Outcome:
     """One run. What a scenario expected and did not get counts as a violation."""
     if isinstance(task, SimulationConfig):
+        if task.full_nodes:
+            from node.simulation.full_nodes.world import simulate_nodes
+
+            return simulate_nodes(task, seed)
         return simulate(task, seed)
     from node.simulation.scenarios import run_scenario
 
@@ -74,7 +78,8 @@ def _run_batch(task: Task, seeds: range) -> list[Outcome]:
     global _batches_done  # noqa: PLW0603 - of this worker process
     _batches_done += 1
     outcomes = [run_task(task, seed) for seed in seeds]
-    if _batches_done % GC_BATCHES == 0:
+    is_heavy = isinstance(task, SimulationConfig) and task.full_nodes  # some MB a run
+    if is_heavy or _batches_done % GC_BATCHES == 0:
         gc.collect()
     return outcomes
 

@@ -8,7 +8,8 @@ The length has a checksum of its own, so that a torn tail (the last record is in
 its sync) is told from damage (anything else that does not hold), which is never skipped silently.
 
 Invariant: what `sync` returned for is read back bit by bit, or reported as damage with its height.
-Leaves out: what the payloads mean (store.py), and repair: another node has the blocks.
+Leaves out: what the payloads mean (store.py), what to do about damage (opening.py), and repair: another
+node has the blocks.
 """
 
 from __future__ import annotations

@@ -61,8 +61,11 @@ class Disk(Protocol):
         """The log at `path`, created (its name durable) unless read_only; Rejected when it is missing then."""
         ...
 
-    def acquire_lock(self, path: Path, holder: str) -> Lock:
-        """Lock a folder through the file `path`; Rejected, naming the other process, when it is taken."""
+    def acquire_lock(self, path: Path) -> Lock:
+        """Lock a folder through the file `path`.
+
+        Rejected when there is no such folder, or, naming the other process, when it is taken.
+        """
         ...
 
     def read_file(self, path: Path) -> bytes | None:
@@ -193,15 +196,19 @@ class RealDisk:
             raise _fault(path, "open", error) from None
         return log
 
-    def acquire_lock(self, path: Path, holder: str) -> RealLock:
+    def acquire_lock(self, path: Path) -> RealLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Rejected(
+                "is no home", field=str(path.parent), mend="make one with `assay init` or `assay localnet`"
+            ) from None
         except OSError as error:
             raise _fault(path, "lock", error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except BlockingIOError:
             other = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)

@@ -1,13 +1,9 @@
 """The index (LMDB): where a transaction, a block hash and an account's history are found.
 
 Everything in it can be made again from the block file, so it is never waited for: entries go to a buffer
-in memory, a background thread writes them in sorted batches, and reads ask the buffer first.
+in memory (`index_buffer.py`: what they look like), a background thread writes them in sorted batches, and
+reads ask the buffer first.
 
-    transactions  first 16 bytes of the id -> place      blocks  first 16 bytes of the hash -> height
-    history       address -> places, sorted (DUPFIXED)   place   height 6 | index 2, big-endian
-
-Half an id is enough: who finds two ids that share it (2^64 hashes) makes his own two transactions hard
-to look up; whoever reads a place compares the whole id with the block.
 Invariant: an index that is damaged, of another chain or ahead of the block file is rebuilt, with a log
 line. Commits are not synced: after a machine (not a process) went down without closing it, the same.
 """
@@ -19,7 +15,6 @@ import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,56 +22,36 @@ import lmdb
 
 from consensus.block import Block
 from consensus.errors import Fault
+from node.store.index_buffer import (
+    HEIGHT_BYTES,
+    KEY_BYTES,
+    IndexBuffer,
+    TransactionPlace,
+    pack_bound,
+    pack_height,
+    unpack_place,
+)
 
 log = logging.getLogger("assay.store")
 
 FORMAT: Final = b"1"
-KEY_BYTES: Final = 16
-PLACE_BYTES: Final = 8
 MAP_BYTES_START: Final = 1 << 28  # address space, not disk; doubled when it is full
 BATCH_ENTRIES: Final = 10_000  # some 60 ms of writing; sorted batches of this size cost half of single puts
 BUFFER_ENTRIES_MAX: Final = 500_000  # 100 MB: the disk is far behind, better wait than grow
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
-HEIGHT_BYTES: Final = 6
 LAST_KEY: Final = b"last"  # meta: height and hash of the last block in here
 CHAIN_KEY: Final = b"chain"
 
-TransactionPlace = tuple[int, int]  # height, index in the block
-
-
-@dataclass(slots=True)
-class _Buffer:
-    """Entries on their way to the file. Not shared between threads while it grows."""
-
-    transactions: dict[bytes, bytes] = field(default_factory=dict)
-    blocks: dict[bytes, int] = field(default_factory=dict)
-    history: dict[bytes, list[bytes]] = field(default_factory=dict)
-    entries: int = 0
-    last: tuple[int, bytes] | None = None
-
-    def add(self, block: Block) -> None:
-        height = block.header.height.to_bytes(HEIGHT_BYTES, "big")
-        transactions, history = self.transactions, self.history
-        for index, tx in enumerate(block.transactions):
-            place = height + index.to_bytes(2, "big")
-            transactions[tx.id[:KEY_BYTES]] = place
-            history.setdefault(tx.sender, []).append(place)
-            if tx.receiver != tx.sender:
-                history.setdefault(tx.receiver, []).append(place)
-        self.blocks[block.hash[:KEY_BYTES]] = block.header.height
-        self.entries += 1 + 3 * len(block.transactions)
-        self.last = (block.header.height, block.hash)
-
 
 class Index:
-    """Reads and `add_block` belong to one thread; the writer is the executor's."""
+    """A BlockIndex in a folder. Reads and `add_block` belong to one thread; the writer is the executor's."""
 
     def __init__(self, folder: Path, chain: bytes, executor: Executor) -> None:
         self._folder = folder
         self._chain = chain
         self._executor = executor
-        self._growing = _Buffer()
-        self._writing: _Buffer | None = None
+        self._growing = IndexBuffer()
+        self._writing: IndexBuffer | None = None
         self._future: Future[None] | None = None
         self._resize = threading.Lock()  # LMDB: no transaction may be open while the map grows
         self._env: Any = None
@@ -94,36 +69,33 @@ class Index:
 
     def find_transaction(self, transaction_id: bytes) -> TransactionPlace | None:
         """Where the transaction may stand; the caller compares the whole id."""
-        key = transaction_id[:KEY_BYTES]
         for buffer in self._buffers():
-            place = buffer.transactions.get(key)
+            place = buffer.find_transaction(transaction_id)
             if place is not None:
-                return _unpack_place(place)
-        found = self._get(self._transactions, key)
-        return None if found is None else _unpack_place(found)
+                return place
+        found = self._get(self._transactions, transaction_id[:KEY_BYTES])
+        return None if found is None else unpack_place(found)
 
     def find_block(self, block_hash: bytes) -> int | None:
         """The height of a final block; the caller compares the whole hash."""
-        key = block_hash[:KEY_BYTES]
         for buffer in self._buffers():
-            height = buffer.blocks.get(key)
+            height = buffer.find_block(block_hash)
             if height is not None:
                 return height
-        found = self._get(self._blocks, key)
+        found = self._get(self._blocks, block_hash[:KEY_BYTES])
         return None if found is None else int.from_bytes(found, "big")
 
     def get_history(
         self, address: bytes, before: TransactionPlace | None, limit: int
     ) -> tuple[TransactionPlace, ...]:
         """Up to `limit` places of the account's transactions, newest first, all older than `before`."""
-        bound = b"\xff" * PLACE_BYTES if before is None else pack_place(*before)
+        bound = pack_bound(before)
         found: list[bytes] = []
         for buffer in self._buffers():
-            places = buffer.history.get(address, [])
-            found += [place for place in reversed(places) if place < bound][: limit - len(found)]
+            found += buffer.list_history(address, bound, limit - len(found))
         if len(found) < limit:
             found += self._read_history(address, min([bound, *found]), limit - len(found))
-        return tuple(_unpack_place(place) for place in found)
+        return tuple(unpack_place(place) for place in found)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -147,7 +119,7 @@ class Index:
     def clear(self) -> None:
         """Start again from nothing: what it says is not of this block file."""
         self._collect()
-        self._growing = _Buffer()
+        self._growing = IndexBuffer()
         self._open_anew()
 
     def close(self) -> None:
@@ -166,11 +138,11 @@ class Index:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _buffers(self) -> tuple[_Buffer, ...]:
+    def _buffers(self) -> tuple[IndexBuffer, ...]:
         return (self._growing,) if self._writing is None else (self._growing, self._writing)
 
     def _start_batch(self) -> None:
-        self._writing, self._growing = self._growing, _Buffer()
+        self._writing, self._growing = self._growing, IndexBuffer()
         self._future = self._executor.submit(self._write, self._writing)
 
     def _collect(self) -> None:
@@ -179,7 +151,7 @@ class Index:
             future.result()  # a Fault of the writer is raised here
             self._writing = None
 
-    def _write(self, buffer: _Buffer) -> None:
+    def _write(self, buffer: IndexBuffer) -> None:
         assert buffer.last is not None, "a buffer with entries has a last block"
         height, block_hash = buffer.last
         transactions = sorted(buffer.transactions.items())
@@ -295,18 +267,6 @@ class Index:
         if self._env is not None:
             self._env.close()
             self._env = None
-
-
-def pack_place(height: int, index: int) -> bytes:
-    return height.to_bytes(HEIGHT_BYTES, "big") + index.to_bytes(PLACE_BYTES - HEIGHT_BYTES, "big")
-
-
-def _unpack_place(place: bytes) -> TransactionPlace:
-    return int.from_bytes(place[:HEIGHT_BYTES], "big"), int.from_bytes(place[HEIGHT_BYTES:], "big")
-
-
-def pack_height(height: int) -> bytes:
-    return height.to_bytes(HEIGHT_BYTES, "big")
 
 
 def _read_boot_id() -> str:

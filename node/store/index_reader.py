@@ -12,7 +12,8 @@ import lmdb
 
 from consensus.block import Block
 from consensus.errors import Rejected
-from node.store.index import CHAIN_KEY, FORMAT, HEIGHT_BYTES, KEY_BYTES, LAST_KEY, pack_height, pack_place
+from node.store.index import CHAIN_KEY, FORMAT, LAST_KEY
+from node.store.index_buffer import HEIGHT_BYTES, KEY_BYTES, pack_height, pack_place
 
 
 class IndexReader:

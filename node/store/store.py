@@ -13,32 +13,30 @@ Leaves out: whether blocks are valid (the judge's), except when they are execute
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from consensus import codec
 from consensus.block import Block, Header, decode_block, encode_block
 from consensus.errors import Fault, Rejected
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import State
 from consensus.vote import Certificate
-from node.store.block_file import BODY, FINAL, IDENTITY, BlockFile, Damage, Record, TornTail
+from node.store.block_cache import BlockCache
+from node.store.block_file import BODY, FINAL, BlockFile
 from node.store.checkpoint import CheckpointFolder
 from node.store.disk import Disk, Lock, RealDisk
-from node.store.index import Index, TransactionPlace
+from node.store.index import Index
+from node.store.index_buffer import BlockIndex, OpenIndex, TransactionPlace
+from node.store.opening import ListVouched, read_block_file
 from node.store.positions import (
     FinalityMark,
     Place,
     Positions,
     check_mark,
     decode_mark,
-    locate_damage,
     read_header,
 )
 from node.store.states import Progress, States
@@ -46,7 +44,6 @@ from node.store.states import Progress, States
 log = logging.getLogger("assay.store")
 
 BLOCKS_NAME: Final = "blocks.log"
-CACHE_TRANSACTIONS_MAX: Final = 20_000  # decoded blocks kept: about 20 MB
 INDEX_GAP_TOLD: Final = 1_000  # blocks; a second or so of indexing
 
 
@@ -85,36 +82,39 @@ class Store:
         self._positions = Positions(self._genesis.hash)
         folder = CheckpointFolder(disk, home / "checkpoints")
         self._states = States(rules, folder, executor, self._load_final)
-        self._cache: OrderedDict[int, Block] = OrderedDict()  # by offset
-        self._cached_transactions = 0
-        self._cache_lock = threading.Lock()
+        self._cache = BlockCache()
         self._final_header = self._genesis.header
         self._file = BlockFile.open(disk, home / BLOCKS_NAME)
-        self._index: Index
+        self._index: BlockIndex
 
     @classmethod
     def open(
-        cls, home: Path, rules: Rules, *, disk: Disk | None = None, executor: Executor | None = None
+        cls,
+        home: Path,
+        rules: Rules,
+        *,
+        disk: Disk | None = None,
+        executor: Executor | None = None,
+        open_index: OpenIndex = Index,
+        list_vouched: ListVouched = lambda: None,
     ) -> Store:
         """Lock the home and read its block file through. `executor` runs what may lag (default: a thread).
 
+        `disk` and `open_index`: where everything is kept; by default in the home's own files.
+        `list_vouched` is asked when the end of the block file is damaged (`opening.py`).
         Raises Rejected when another process holds the lock or the home is of another chain, Fault when a
         stored block is damaged or the disk fails.
         """
         if disk is None:
             disk = RealDisk()
-        if isinstance(disk, RealDisk) and not home.is_dir():
-            raise Rejected(
-                "is no home", field=str(home), mend="make one with `assay init` or `assay localnet`"
-            )
-        lock = disk.acquire_lock(home / "lock", str(os.getpid()))
+        lock = disk.acquire_lock(home / "lock")
         is_own = executor is None
         executor = executor or ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
             store = cls(home, rules, disk, lock, executor, is_own)
             try:
-                store._read_file()
-                store._index = store._open_index()
+                store._read_file(list_vouched)
+                store._index = store._open_index(open_index)
             except BaseException:
                 store._file.close()
                 raise
@@ -213,7 +213,7 @@ class Store:
             return
         offset = self._file.append(BODY, block.header.height, encode_block(block))
         self._positions.add_body(block.header, offset)
-        self._remember(offset, block)
+        self._cache.put(offset, block)
 
     def put_final(
         self, certificate: Certificate, blocks: Sequence[Block], links: Sequence[Header] = ()
@@ -289,52 +289,15 @@ class Store:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _read_file(self) -> None:
-        """One pass over the block file: positions of everything, or a Fault that names what is damaged."""
-        for item in self._file.scan():
-            match item:
-                case TornTail(offset, bytes_left):
-                    log.warning("torn tail cut off", extra={"offset": offset, "bytes": bytes_left})
-                    self._file.truncate(offset)
-                case Damage():
-                    height = locate_damage(item, self._positions)
-                    raise Fault(
-                        f"{item.problem} (byte {item.offset} of {BLOCKS_NAME})",
-                        field=f"block {height}",
-                        mend=f"restore {BLOCKS_NAME} from a copy, or move it away: peers send the chain again",
-                    )
-                case Record():
-                    try:
-                        self._take(item)
-                    except Rejected as problem:
-                        if problem.code == "chain":
-                            raise
-                        raise Fault(
-                            f"is not what was stored: {problem}",
-                            field=f"block {item.height}",
-                            mend="run `assay audit`",
-                        ) from None
-        if self._file.size == 0:
-            self._file.append(IDENTITY, 0, encode_identity(self._rules))
-            self._file.sync()
+    def _read_file(self, list_vouched: ListVouched) -> None:
+        read_block_file(self._file, self._home / BLOCKS_NAME, self._rules, self._positions, list_vouched)
         header = self.get_header(self.finalized_height)
         assert header is not None, "the last final block is stored"
         self._final_header = header
 
-    def _take(self, record: Record) -> None:
-        if (record.offset == 0) != (record.type == IDENTITY):
-            raise Rejected("the file must begin with one identity record", field=BLOCKS_NAME)
-        match record.type:
-            case 0:
-                check_identity(record.payload, self._rules, self._home)
-            case 1:
-                self._positions.add_body(read_header(record.payload), record.offset)
-            case _:
-                self._positions.add_mark(decode_mark(record.payload).block_hash, record.offset)
-
-    def _open_index(self) -> Index:
+    def _open_index(self, open_index: OpenIndex) -> BlockIndex:
         """The index, brought up to the last final block."""
-        index = Index(self._home / "index", self._rules.genesis.digest, self._executor)
+        index = open_index(self._home / "index", self._rules.genesis.digest, self._executor)
         try:
             height, block_hash = index.last
             header = self.get_header(height) if height <= self.finalized_height else None
@@ -372,46 +335,13 @@ class Store:
         return block
 
     def _load(self, offset: int) -> Block:
-        with self._cache_lock:
-            cached = self._cache.get(offset)
-            if cached is not None:
-                self._cache.move_to_end(offset)
-                return cached
+        cached = self._cache.get(offset)
+        if cached is not None:
+            return cached
         payload = self._file.read(offset).payload
         try:
             block = decode_block(payload)
         except Rejected as problem:
             raise Fault(f"is not what was stored: {problem}", field=f"block at byte {offset}") from None
-        self._remember(offset, block)
+        self._cache.put(offset, block)
         return block
-
-    def _remember(self, offset: int, block: Block) -> None:
-        with self._cache_lock:
-            replaced = self._cache.pop(offset, None)  # two threads may have read it at once
-            if replaced is not None:
-                self._cached_transactions -= len(replaced.transactions) + 1
-            self._cache[offset] = block
-            self._cached_transactions += len(block.transactions) + 1
-            while self._cached_transactions > CACHE_TRANSACTIONS_MAX and len(self._cache) > 1:
-                _, oldest = self._cache.popitem(last=False)
-                self._cached_transactions -= len(oldest.transactions) + 1
-
-
-def encode_identity(rules: Rules) -> bytes:
-    """The payload of the record that says whose chain a block file holds."""
-    return codec.encode((rules.genesis.chain_id, rules.genesis.digest))
-
-
-def check_identity(payload: bytes, rules: Rules, home: Path) -> None:
-    """Raises Rejected (code "chain") when the block file is of another chain."""
-    if payload == encode_identity(rules):
-        return
-    value = codec.decode(payload, what="identity", bytes_max=1024)
-    chain_id, digest = codec.check_fields(value, 2, "identity")
-    raise Rejected(
-        f"holds chain {chain_id} with genesis digest 0x{bytes(digest).hex()}, "
-        f"genesis.json says {rules.genesis.chain_id} with 0x{rules.genesis.digest.hex()}",
-        field=str(home),
-        mend="use the genesis.json it was made with, or another --home",
-        code="chain",
-    )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from consensus.crypto import PrivateKey
 from consensus.transaction import Transaction, sign_transaction
-from node import config
 from node.full_node import FullNode
 from node.home import Network, NetworkPlan, create_network
 from node.network.handshake import Identity
 from node.network.memory_transport import MemoryNetwork, MemoryTransport
 from node.network.transport import Handler
+from node.node_files import read_node_files
 
 WAIT_SECONDS = 20.0  # a busy machine; on an idle one all of this takes well under a second
 
@@ -34,12 +34,9 @@ class FullNodes:
     async def start(self, *places: int) -> None:
         """Start these nodes and link them to all that run."""
         for place in places:
-            home = self.network.homes[place]
-            settings = replace(config.read_config(home), worker=False, delta_ms=150)
+            files = read_node_files(self.network.homes[place])
             node = FullNode(
-                home,
-                settings,
-                random_bytes=self.rng.randbytes,
+                replace(files, settings=replace(files.settings, worker=False, delta_ms=150)),
                 rng=self.rng,
                 make_network=self._make_network,
                 serves_api=False,

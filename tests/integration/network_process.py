@@ -17,9 +17,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -66,19 +66,19 @@ def hold_for(what: str, ask: Callable[[], Any], seconds: float) -> None:
         time.sleep(POLL_S)
 
 
-def get_json(url: str, body: Any = None) -> Any:
+def get_json(url: str, body: Any = None, timeout: float = 10.0) -> Any:
     """The JSON answer, or None when nobody answers there, or with an error."""
-    status, document = request_json(url, None if body is None else json.dumps(body).encode())
+    status, document = request_json(url, None if body is None else json.dumps(body).encode(), timeout=timeout)
     return document if status == 200 else None
 
 
 def request_json(
-    url: str, body: bytes | None = None, media_type: str = "application/json"
+    url: str, body: bytes | None = None, media_type: str = "application/json", timeout: float = 10.0
 ) -> tuple[int, Any]:
     """(HTTP status, JSON document), errors included; (0, None) when nobody answers."""
     request = urllib.request.Request(url, data=body, headers={"Content-Type": media_type})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -121,6 +121,19 @@ def find_processes(home: Path) -> list[int]:
     return found
 
 
+class Started(Protocol):
+    """A process of a node that was started again: a part of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+    def terminate(self) -> None: ...
+
+
 class NetworkProcess:
     """`assay localnet` running; `with NetworkProcess(folder) as network:` ends it whatever happens."""
 
@@ -128,7 +141,7 @@ class NetworkProcess:
         self.home = home
         self.nodes = nodes
         self._options = list(options)
-        self._restarted: dict[int, subprocess.Popen[bytes]] = {}
+        self._restarted: dict[int, Started] = {}
         self.base_port = find_base_port(nodes)
         self.output = ""  # of localnet, once it has ended
         self._process: subprocess.Popen[str] | None = None
@@ -217,20 +230,43 @@ class NetworkProcess:
     def kill(self, index: int) -> None:
         """kill -9 of one node that this network started."""
         os.kill(self.get_pid(index), signal.SIGKILL)
+        self.wait_ended(index)
+
+    def wait_ended(self, index: int, seconds: float = 30.0) -> None:
+        """Until a node is gone that was told to go; AssertionError when that is known to have gone badly."""
         if index in self._restarted:
-            self._restarted.pop(index).wait()
-        wait_for(f"the end of node {index}", lambda: self.get_status(index) is None)
+            code = self._restarted.pop(index).wait(seconds)
+            assert code in (0, -signal.SIGKILL), f"node {index} ended with {code}"
+        pid = None if self._process is None else self.description["nodes"][index]["pid"]
+        wait_for(
+            f"the end of node {index}",
+            lambda: self.get_status(index) is None and pid not in find_processes(self.home),
+            seconds,
+        )
 
     def restart(self, index: int) -> None:
         """`assay node --home` for a node that ended; its log goes on in its node.log."""
+        self.spawn(index)
+        wait_for(f"node {index}", lambda: self.is_up(index))
+
+    def is_up(self, index: int) -> bool:
+        """Whether a node that was started again answers; AssertionError when it has ended instead."""
+        code = self._restarted[index].poll()
+        assert code is None, f"node {index} ended with {code}: {self.read_log(index)[-2000:]}"
+        return self.get_status(index) is not None
+
+    def spawn(self, index: int) -> None:
+        """The same, without waiting for its answer."""
+        self._restarted[index] = self._launch(index)
+
+    def _launch(self, index: int) -> Started:
         with open(self.get_home(index) / "node.log", "ab") as log:
-            self._restarted[index] = subprocess.Popen(
+            return subprocess.Popen(
                 [*ASSAY, "node", "--home", str(self.get_home(index))],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(f"node {index}", lambda: self.get_status(index))
 
     def stop_node(self, index: int) -> int:
         """SIGTERM to a node that `restart` started, and its exit code."""
@@ -256,9 +292,12 @@ class NetworkProcess:
         self.output = localnet.communicate(timeout=60)[0]
         return localnet.returncode
 
-    def kill_all(self) -> None:
-        """kill -9 of every node and of the parent, at once."""
-        pids = [self.get_pid(index) for index in range(self.nodes)]
+    def _close_nursery(self) -> None:
+        """For a network whose nodes are started again by another process: end that."""
+
+    def kill_all(self, running: Iterable[int] | None = None) -> None:
+        """kill -9 of every node (or of those that run, if not all do) and of the parent, at once."""
+        pids = [self.get_pid(index) for index in (range(self.nodes) if running is None else running)]
         process = self._process
         assert process is not None
         for pid in [*pids, process.pid]:
@@ -269,4 +308,5 @@ class NetworkProcess:
             restarted.wait(timeout=30)
         self._restarted.clear()
         self._process = None
+        self._close_nursery()
         wait_for("the end of every process", lambda: not find_processes(self.home))

@@ -214,6 +214,8 @@ def test_a_block_file_of_another_chain_is_refused(network: NetworkProcess, tmp_p
         (["--stakes", "0,0"], ["stake"]),
         (["--nodes", "3", "--stakes", "1,2"], ["--stakes", "2 stakes for 3 nodes"]),
         (["--modules", "nothing"], ["nothing"]),
+        (["--modules", ""], ["--modules", '"none"']),
+        (["--modules", "fraud,"], ["--modules", '"none"']),
         (["--sharding"], ["--sharding"]),
     ],
 )

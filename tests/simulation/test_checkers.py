@@ -1,10 +1,14 @@
 """Each checker objects to a made-up history that breaks its invariant, and to no sound one."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consensus.bft.contract import BlockRef
+from consensus.bft.leader import LeaderSchedule
 from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate, Evidence
-from node.simulation.checkers import LIVENESS_MS_MAX, LivenessChecker, SafetyChecker, Violation
+from node.simulation import toys
+from node.simulation.checkers import LIVENESS_MS_MAX, LivenessChecker, SafetyChecker, Turns, Violation
 from tests.fakes.engine_bench import GENESIS, Bench
 
 BENCH = Bench(None)
@@ -14,7 +18,7 @@ THIRD = BENCH.block(3, FIRST)  # skips view 2
 
 
 def make() -> SafetyChecker:
-    return SafetyChecker(BENCH.validators, frozenset((0, 1, 2)))
+    return SafetyChecker(BENCH.validators, frozenset((0, 1, 2)), GENESIS, toys.CHAIN_ID, toys.verify)
 
 
 def say(checker: SafetyChecker, node: int, kind: int, view: int, block: BlockRef | None = None) -> None:
@@ -85,6 +89,22 @@ def test_a_vote_on_an_uncertified_parent_across_a_gap_or_below_the_final_view() 
     checker.look_at(1, 3, 2)
     with pytest.raises(Violation, match="no way back"):
         say(checker, 1, NOTARIZE, 3, THIRD)
+
+
+def test_a_vote_for_a_block_of_somebody_whose_turn_it_is_not() -> None:
+    checker = make()
+    checker.turns.named[1] = 2
+    with pytest.raises(Violation, match="turns: node 1 notarized view 1 of validator 0"):
+        say(checker, 1, NOTARIZE, 1, FIRST)
+
+
+@given(st.lists(st.integers(1, 2**40), min_size=1, max_size=7), st.integers(1, 200))
+def test_the_engines_and_the_checkers_turns_agree_though_each_is_reckoned_anew(
+    stakes: list[int], view: int
+) -> None:
+    assert Turns(stakes).get_leader(view) == LeaderSchedule(toys.make_validators(tuple(stakes))).get_leader(
+        view
+    )
 
 
 def test_a_final_vote_or_a_commit_of_what_is_not_notarized() -> None:

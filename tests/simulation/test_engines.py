@@ -15,7 +15,8 @@ from consensus.errors import Rejected
 from consensus.vote import FINALIZE
 from node.__main__ import main
 from node.commands.simulate import format_replay
-from node.simulation.world import SimulationConfig, simulate
+from node.simulation.config import SimulationConfig
+from node.simulation.engine_world import simulate
 
 ROUGH = SimulationConfig(loss=0.1, crashes=0.001, blackouts=0.1, partitions=0.3, faulty_ms=5_000)
 MIXES = {

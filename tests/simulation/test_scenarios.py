@@ -12,11 +12,11 @@ from consensus.errors import Rejected
 from consensus.vote import FINALIZE
 from node.simulation import villains
 from node.simulation.config import SimulationConfig
+from node.simulation.engine_world import simulate
 from node.simulation.scenarios import list_scenarios, load_scenario, parse_scenario, run_scenario
 from node.simulation.scenarios.expectations import Facts, judge_words
 from node.simulation.scenarios.twins import translate
 from node.simulation.toys import GENESIS
-from node.simulation.world import simulate
 
 SEEDS = 3  # besides a file's own: latencies and judging times differ
 

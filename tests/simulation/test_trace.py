@@ -10,9 +10,9 @@ from node.__main__ import main
 from node.simulation.config import SimulationConfig
 from node.simulation.diagram import draw_diagram
 from node.simulation.diagram_page import COLORS
+from node.simulation.engine_world import EngineWorld, simulate
 from node.simulation.timeline import Timeline
 from node.simulation.trace import format_trace
-from node.simulation.world import World, simulate
 
 CONFIG = SimulationConfig(loss=0.2, crashes=0.02, partitions=1.0, villains=("equivocator",))
 SVG = "{http://www.w3.org/2000/svg}"
@@ -21,7 +21,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture
 def timeline(seed: int) -> Timeline:
     kept = Timeline()
-    World(CONFIG, seed, timeline=kept).run()
+    EngineWorld(CONFIG, seed, timeline=kept).run()
     return kept
 
 

@@ -20,10 +20,11 @@ from node.__main__ import main
 from node.commands.simulate import format_replay, parse_partition
 from node.simulation import faults
 from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.engine_world import EngineWorld, simulate
 from node.simulation.guard import FORBIDDEN, ForbiddenCallError, forbid_outside
 from node.simulation.links import SLOW_FACTOR, Links
 from node.simulation.runs import Summary, run_many
-from node.simulation.world import World, simulate
+from node.simulation.world import World
 
 CALM = SimulationConfig(
     loss=0, duplication=0, slow_share=0, crashes=0, partitions=0, build_failures=0, faulty_ms=600
@@ -36,7 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_processes_with_different_hash_seeds_give_the_same_trace(seed: int) -> None:
     code = (
-        "from node.simulation.world import SimulationConfig, simulate\n"
+        "from node.simulation.config import SimulationConfig\n"
+        "from node.simulation.engine_world import simulate\n"
         f"config = SimulationConfig(equivocators=1, flipped_bits=0.3, crashes=0.01, slow_links=0.3)\n"
         f"print([simulate(config, {seed} + number).trace_hash for number in range(3)])"
     )
@@ -167,7 +169,7 @@ def test_a_latency_with_a_tail_is_mostly_short(seed: int) -> None:
 
 
 def test_a_cut_is_one_way_if_it_is_told_so(seed: int) -> None:
-    world = World(CALM, seed)
+    world = EngineWorld(CALM, seed)
     faults.Partition(((0,), (1, 2)), is_one_way=True).begin(world)
     world._run_for(1)
     assert {(a, b) for a in range(4) for b in range(4) if (a, b) in world.links.cut_now} == {(1, 0), (2, 0)}
@@ -176,7 +178,7 @@ def test_a_cut_is_one_way_if_it_is_told_so(seed: int) -> None:
 def test_a_partition_in_halves_finalizes_nothing_until_it_ends(seed: int) -> None:
     def final_views(until_ms: int) -> int:
         partition = faults.Partition(((0, 1), (2, 3)), 0, until_ms)
-        world = World(SimulationConfig(**_CALM_FIELDS, faults=(partition,)), seed)
+        world = EngineWorld(SimulationConfig(**_CALM_FIELDS, faults=(partition,)), seed)
         world.run()
         return len([block for block in world.safety.chain if 0 < block.view < 3])
 
@@ -223,7 +225,7 @@ def test_a_damaged_journal_is_noticed_and_its_node_signs_again_when_others_went_
     config = SimulationConfig(**{**_CALM_FIELDS, "crashes": 0.01, "flipped_bits": 0.8, "faulty_ms": 4_000})
     told: list[str] = []
     for number in range(12):
-        world = World(config, seed + number)
+        world = EngineWorld(config, seed + number)
         note = world.note
 
         def remember(what: str, node: int, note: Callable[[str, int], None] = note) -> None:
@@ -268,7 +270,7 @@ def test_a_fault_is_one_small_class(seed: int) -> None:
         def begin(self, world: World) -> None:
             world.cut("deaf", frozenset((other, 0) for other in range(1, len(world.hosts))))
 
-    world = World(SimulationConfig(**_CALM_FIELDS, faults=(Deaf(),)), seed)
+    world = EngineWorld(SimulationConfig(**_CALM_FIELDS, faults=(Deaf(),)), seed)
     assert world.run() == ""
     assert world.safety.places[0][1] > 0  # it caught up after healing
 

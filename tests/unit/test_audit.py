@@ -29,7 +29,6 @@ from node.store.index import Index
 from node.store.positions import FinalityMark, decode_mark
 from node.store.store import Store
 from tests.chain_factory import ChainFactory, forge
-from tests.fakes.memory_disk import MemoryLog
 
 REPOSITORY = Path(audit_module.__file__).parent.parent
 LENGTH = 6
@@ -70,7 +69,9 @@ def audit(home: Path) -> AuditReport:
 
 
 def read_records(home: Path) -> list[Record]:
-    items = list(scan_records(MemoryLog(bytearray((home / "blocks.log").read_bytes()))))
+    log = RealDisk().open_log(home / "blocks.log", read_only=True)
+    items = list(scan_records(log))
+    log.close()
     assert all(isinstance(item, Record) for item in items)
     return [item for item in items if isinstance(item, Record)]
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Fault, Rejected
+from node.simulation.memory_disk import MemoryDisk
 from node.store.block_file import (
     BODY,
     FINAL,
@@ -20,7 +21,6 @@ from node.store.block_file import (
 )
 from node.store.block_file import scan_records as scan
 from node.store.disk import RealDisk
-from tests.fakes.memory_disk import MemoryDisk, MemoryLog
 
 RECORDS = st.lists(
     st.tuples(st.sampled_from((IDENTITY, BODY, FINAL)), st.integers(0, 2**48), st.binary(max_size=200)),
@@ -33,7 +33,9 @@ def write(records: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def read(data: bytes) -> list[Record | Damage | TornTail]:
-    return list(scan(MemoryLog(bytearray(data))))
+    disk = MemoryDisk()
+    disk.write_file(Path("blocks.log"), [data])
+    return list(scan(disk.open_log(Path("blocks.log"))))
 
 
 @given(RECORDS)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Fault, Rejected
+from node.simulation.memory_disk import MemoryDisk
 from node.store.checkpoint import (
     CHECKPOINTS_MAX,
     NEWEST_KEPT,
@@ -16,7 +17,6 @@ from node.store.checkpoint import (
     compute_digest,
 )
 from node.store.disk import RealDisk
-from tests.fakes.memory_disk import MemoryDisk
 
 FOLDER = Path("checkpoints")
 NAME = CheckpointName(500, bytes(range(32)))
@@ -41,9 +41,8 @@ def test_a_checkpoint_is_read_back_under_its_name() -> None:
 @given(st.data())
 def test_any_flipped_byte_is_found(data: st.DataObject) -> None:
     disk, folder = write_one()
-    content = bytearray(disk.files[FOLDER / NAME.file_name])
+    content = disk.get_data(FOLDER / NAME.file_name)
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    disk.files[FOLDER / NAME.file_name] = bytes(content)
     with pytest.raises(Rejected, match="checkpoint 500"):
         folder.read(NAME)
 
@@ -51,7 +50,7 @@ def test_any_flipped_byte_is_found(data: st.DataObject) -> None:
 @given(st.integers(0, 86))
 def test_any_truncation_is_found(length: int) -> None:
     disk, folder = write_one()
-    disk.files[FOLDER / NAME.file_name] = disk.files[FOLDER / NAME.file_name][:length]
+    del disk.get_data(FOLDER / NAME.file_name)[length:]
     with pytest.raises(Rejected, match="checkpoint 500"):
         folder.read(NAME)
 
@@ -59,7 +58,7 @@ def test_any_truncation_is_found(length: int) -> None:
 def test_a_checkpoint_under_another_name_is_found() -> None:
     disk, folder = write_one()
     other = CheckpointName(501, NAME.block_hash)
-    disk.files[FOLDER / other.file_name] = disk.files[FOLDER / NAME.file_name]
+    disk.write_file(FOLDER / other.file_name, [bytes(disk.get_data(FOLDER / NAME.file_name))])
     with pytest.raises(Rejected, match="another block"):
         folder.read(other)
 

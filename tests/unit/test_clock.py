@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.clock import Clock, ManualClock, SystemClock
+from node.clock import Clock, ManualClock, SkewableClock, SystemClock
 
 YEAR_2020_MS = 1_577_836_800_000
 
@@ -30,6 +30,16 @@ def test_setting_the_wall_clock_back_leaves_durations_alone() -> None:
     assert (clock.now_ms(), clock.monotonic_ms()) == (3, 7)
 
 
+def test_a_skewed_clock_is_off_by_the_wall_alone_until_it_is_set_right() -> None:
+    inner = ManualClock(now_ms=100, monotonic_ms=7)
+    clock = SkewableClock(inner)
+    clock.skew_ms = -60
+    inner.advance(10)
+    assert (clock.now_ms(), clock.monotonic_ms()) == (50, 17)
+    clock.skew_ms = 0
+    assert clock.now_ms() == 110
+
+
 def test_a_manual_clock_does_not_run_backwards() -> None:
     clock = ManualClock(now_ms=100)
     with pytest.raises(ValueError, match="negative"):
@@ -37,6 +47,6 @@ def test_a_manual_clock_does_not_run_backwards() -> None:
     assert clock.now_ms() == 100
 
 
-def test_both_clocks_keep_the_one_contract() -> None:
-    clocks: list[Clock] = [SystemClock(), ManualClock()]
+def test_all_clocks_keep_the_one_contract() -> None:
+    clocks: list[Clock] = [SystemClock(), ManualClock(), SkewableClock(ManualClock())]
     assert all(isinstance(clock.now_ms(), int) for clock in clocks)

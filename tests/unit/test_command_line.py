@@ -69,6 +69,7 @@ def test_every_command_has_help_and_a_first_line(name: str, capsys: pytest.Captu
         ("localnet", "--home", "x", "--stakes", "1,a"),
         ("localnet", "--home", "x", "--nodes", "3", "--stakes", "1,2"),
         ("localnet", "--home", "x", "--modules", "nonesuch"),
+        ("localnet", "--home", "x", "--modules", ""),
         ("init", "--nonesuch"),
         ("audit", "--home", "/nonexistent/home"),
         ("status", "--nonesuch"),

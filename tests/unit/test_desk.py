@@ -15,12 +15,12 @@ from consensus import codec, crypto, merkle, vote
 from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.scoring import REFUSE
 from consensus.transaction import Transaction, sign_transaction
-from node import config
 from node.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.mempool.refusals import Judged
 from node.network.memory_transport import MemoryNetwork
+from node.node_files import read_node_files
 
 TRANSFERS = 12
 
@@ -32,12 +32,10 @@ class World:
         names = ("fraud", "velocity")
         plan = NetworkPlan(1, 20_000, block_interval_ms=10, refuses=False, module_names=names)
         self.network = create_network(folder, plan, rng.randbytes)
-        home = self.network.homes[0]
+        files = read_node_files(self.network.homes[0])
         links = MemoryNetwork()
         self.node = FullNode(
-            home,
-            replace(config.read_config(home), worker=False),
-            random_bytes=rng.randbytes,
+            replace(files, settings=replace(files.settings, worker=False)),
             rng=rng,
             make_network=lambda identity, handler: links.add(identity.key.public_key),
             serves_api=False,

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
+from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Fault, NotYet, Rejected
-from node import config
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.network.frames import Frame
 from node.network.memory_transport import MemoryNetwork
 from node.network.transport import Peer
 from node.network.wire import decode_frame, encode_frame
+from node.node_files import read_node_files
 from node.simulation.memory_disk import MemoryDisk
 from tests.fakes.full_nodes import FullNodes
 
@@ -118,7 +119,7 @@ async def test_what_a_peer_says_never_makes_a_node_fail(four: FullNodes) -> None
     """Before every frame that a node hears it hears it with a bit changed: its sender's fault at most."""
     await four.start(0, 1, 2, 3)
     node = four.get(0)
-    on_frame = node.on_frame
+    on_frame = node.door.on_frame
     kinds: Counter[str] = Counter()
 
     async def listen(peer: Peer, frame: Frame) -> None:
@@ -130,7 +131,7 @@ async def test_what_a_peer_says_never_makes_a_node_fail(four: FullNodes) -> None
             kinds[type(frame).__name__] += 1
         await on_frame(peer, frame)
 
-    node.on_frame = listen  # type: ignore[method-assign]
+    node.door.on_frame = listen  # type: ignore[method-assign]
     await four.wait_final(3)
     transactions = [four.transfer(sender) for sender in range(12)]
     await four.submit(1, transactions)
@@ -150,7 +151,7 @@ async def test_a_fault_of_the_disk_stops_the_node_without_another_word(four: Ful
     said: list[object] = []
 
     def fail() -> None:
-        node.broadcast = said.append  # type: ignore[method-assign]
+        node.host.broadcast = said.append  # type: ignore[method-assign]
         raise Fault("cannot make it durable", field="disk")
 
     node.journal.sync = fail  # type: ignore[method-assign]
@@ -167,12 +168,10 @@ def make_single(folder: Path, rng: random.Random, **arguments: Any) -> FullNode:
     if not folder.exists():
         plan = NetworkPlan(nodes=1, base_port=20_000, block_interval_ms=20, module_names=())
         create_network(folder, plan, rng.randbytes)
-    home = folder / "node0"
+    files = read_node_files(folder / "node0")
     links = MemoryNetwork()
     return FullNode(
-        home,
-        replace(config.read_config(home), p2p_port=0, api_port=0, worker=False),
-        random_bytes=rng.randbytes,
+        replace(files, settings=replace(files.settings, p2p_port=0, api_port=0, worker=False)),
         rng=rng,
         **{"make_network": lambda identity, handler: links.add(identity.key.public_key), **arguments},
     )
@@ -239,7 +238,9 @@ async def test_a_node_that_lost_its_journal_watches_first_and_then_signs_again(f
     await four.start(3)
     assert four.get(3).journal_status.observe_until_view is None
     await four.wait_final(height + 2)
-    await four.wait("that it may sign", lambda: four.get(3).engine.is_signing)
+    engine = four.get(3).engine
+    assert isinstance(engine, SimplexEngine)
+    await four.wait("that it may sign", lambda: engine.is_signing)
     await four.wait("its votes", lambda: any(_signs(four, 3, place) for place in range(3)))
     four.check()
 

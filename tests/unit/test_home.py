@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import stat
 from pathlib import Path
@@ -159,8 +160,8 @@ def test_ports_and_pacing_of_an_existing_network_can_be_changed(tmp_path: Path) 
 def test_a_network_of_which_a_node_runs_is_not_stopped(tmp_path: Path) -> None:
     network = create(tmp_path / "net", NetworkPlan(2, 20_000, 250, clock=CLOCK_WORKLOAD, module_names=()))
     home.check_stopped(tmp_path / "net")
-    lock = home.RealDisk().acquire_lock(network.homes[1] / "lock", "77")
-    with pytest.raises(Rejected, match="process 77"):
+    lock = home.RealDisk().acquire_lock(network.homes[1] / "lock")
+    with pytest.raises(Rejected, match=f"process {os.getpid()}"):
         home.check_stopped(tmp_path / "net")
     lock.release()
     home.check_stopped(tmp_path / "net")

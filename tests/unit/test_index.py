@@ -1,6 +1,7 @@
 """The index: what it answers, from the buffer or the file, and that it is never trusted too far."""
 
 import logging
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Fault
+from node.simulation.memory_disk import MemoryDisk
+from node.simulation.process_disk import ProcessDisk
 from node.store import index as index_module
 from node.store.index import Index
 from node.store.index_reader import IndexReader
@@ -103,6 +106,38 @@ def test_pages_of_a_history_join_without_a_gap(
         found += page
         before = page[-1]
     assert found == expect_history(factory, address)
+    index.close()
+
+
+@given(limit=st.integers(1, 9), before=st.tuples(st.integers(0, 21), st.integers(0, 3)))
+def test_the_index_of_a_simulated_node_gives_the_same_answers(
+    limit: int,
+    before: tuple[int, int],
+    factory: ChainFactory,
+    filled: Index,
+) -> None:
+    simulated = ProcessDisk(MemoryDisk()).open_index(Path("index"), CHAIN, Inline())
+    for block in factory.blocks:
+        simulated.add_block(block)
+    assert simulated.last == filled.last
+    for key in factory.keys:
+        for bound in (None, before):
+            assert simulated.get_history(key.address, bound, limit) == filled.get_history(
+                key.address, bound, limit
+            )
+    block = factory.blocks[before[0] % len(factory.blocks)]
+    assert simulated.find_block(block.hash) == filled.find_block(block.hash) == block.header.height
+    for tx in block.transactions:
+        assert simulated.find_transaction(tx.id) == filled.find_transaction(tx.id) is not None
+
+
+@pytest.fixture(scope="module")
+def filled(factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    index = open_index(tmp_path_factory.mktemp("index"))
+    for block in factory.blocks:
+        index.add_block(block)
+    index.flush()
+    yield index
     index.close()
 
 

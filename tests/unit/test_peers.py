@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -25,6 +26,7 @@ from node.network.frames import (
     Transactions,
 )
 from node.network.handshake import Handshake, Identity
+from node.network.links import Direction, Links
 from node.network.peers import PeerNetwork
 from node.network.send_queue import LIMITS, Limit
 from node.network.transport import Peer, Priority
@@ -50,6 +52,7 @@ class Node:
         limits: NetworkLimits = QUICK,
         port: int = 0,
     ) -> None:
+        self.links = Links()
         self.key = PrivateKey.from_seed(b"node %d" % seed)
         self.frames: list[tuple[bytes, Frame]] = []
         self.history: list[str] = []
@@ -67,6 +70,7 @@ class Node:
             known_peers=[other.as_known() for other in known],
             limits=limits,
             port=port,
+            links=self.links,
         )
 
     def as_known(self) -> KnownPeer:
@@ -470,3 +474,80 @@ async def test_a_newer_connection_replaces_a_settled_one() -> None:
     old = make_connection(low, high, is_ours=True, opened_at=1)
     new = make_connection(low, high, is_ours=False, opened_at=100)
     assert is_better(new, old, low, 15)
+
+
+def test_a_dialler_that_gave_up_before_its_upgrade_was_answered_is_no_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # uvloop reads request and end of file in one go, as a process does that was stopped and continued.
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario() -> None:
+        node = Node(1)
+        async with running(node):
+            with socket.create_connection(("127.0.0.1", node.net.port)) as dialler:
+                dialler.sendall(
+                    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+                )
+            async with asyncio.timeout(PATIENCE_S):
+                while not node.net.counters.handshakes_failed:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            assert node.faults == []
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    ("direction", "arrives_there", "arrives_here"),
+    [("out", False, True), ("in", True, False), ("both", False, False)],
+)
+async def test_a_cut_link_loses_frames_without_a_word_and_heals(
+    direction: Direction, arrives_there: bool, arrives_here: bool
+) -> None:
+    a = Node(1)
+    async with running(a):
+        b = Node(2, known=[a])
+        async with running(b):
+            await a.until_peers(1)
+            await b.until_peers(1)
+            b.links.set_cut({a.id: direction})
+            assert b.net.send(a.id, EngineMessage(b"cut"))  # taken, like anything that a cable loses
+            b.net.broadcast(EngineMessage(b"cut"))
+            read = b.net.counters.frames_received
+            a.net.broadcast(EngineMessage(b"cut"))
+            async with asyncio.timeout(PATIENCE_S):
+                while b.net.counters.frames_received == read:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+            b.links.set_cut({})
+            # What passes stays in order: once the later frame is there, the earlier one will not come.
+            b.net.broadcast(EngineMessage(b"after"))
+            a.net.broadcast(EngineMessage(b"after"))
+            await a.until(lambda: (b.id, EngineMessage(b"after")) in a.frames)
+            await b.until(lambda: (a.id, EngineMessage(b"after")) in b.frames)
+            assert ((b.id, EngineMessage(b"cut")) in a.frames) == arrives_there
+            assert ((a.id, EngineMessage(b"cut")) in b.frames) == arrives_here
+            assert a.history == b.history == ["connected"]
+
+
+@pytest.mark.parametrize("cutter", ["dialler", "dialled"])
+@pytest.mark.parametrize("direction", ["in", "out", "both"])
+async def test_over_a_cut_link_no_connection_comes_about_until_it_is_healed(
+    cutter: str, direction: Direction
+) -> None:
+    a = Node(1)
+    async with running(a):
+        b = Node(2, known=[a])
+        links, other = (b.links, a.id) if cutter == "dialler" else (a.links, b.id)
+        links.set_cut({other: direction})
+        async with running(b):
+            async with asyncio.timeout(PATIENCE_S):
+                while b.net.counters.dials_failed < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+            assert a.net.peers() == b.net.peers() == ()
+            links.set_cut({})
+            await a.until_peers(1)
+            await b.until_peers(1)
+    assert a.faults == b.faults == []

@@ -1,6 +1,7 @@
 """The store: what was said to be durable is there again, whatever ended the process."""
 
 import logging
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from consensus.block import encode_block
 from consensus.errors import Fault, Rejected
+from node.simulation.memory_disk import MemoryDisk
+from node.store import block_cache
 from node.store import states as states_module
-from node.store import store as store_module
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
-from tests.fakes.memory_disk import MemoryDisk
 
 LENGTH = 8
 
@@ -191,7 +192,7 @@ def test_any_truncation_recovers_to_a_prefix(
     store = Store.open(home, factory.rules, disk=disk)
     fill(store, factory)
     store.close()
-    log = disk.logs[home / "blocks.log"]
+    log = disk.get_data(home / "blocks.log")
     del log[data.draw(st.integers(0, len(log))) :]
     store = Store.open(home, factory.rules, disk=disk)
     height = store.finalized_height
@@ -207,9 +208,9 @@ def test_any_truncation_recovers_to_a_prefix(
     store.close()
 
 
-@given(durable=st.integers(0, LENGTH), kept=st.integers(0, 3000))
+@given(durable=st.integers(0, LENGTH), rng=st.randoms(use_true_random=False))
 def test_a_crash_loses_only_what_was_not_synced(
-    durable: int, kept: int, factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory
+    durable: int, rng: random.Random, factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     disk = MemoryDisk()
@@ -218,7 +219,7 @@ def test_a_crash_loses_only_what_was_not_synced(
     for height in range(durable + 1, LENGTH + 1):
         store.put_final(factory.finalizations[height - 1], (factory.blocks[height - 1],))
     store._index.abandon()  # the process dies: nothing of the store is closed in order
-    disk.crash(kept)
+    disk.crash(rng)
     store = Store.open(home, factory.rules, disk=disk)
     assert store.finalized_height >= durable
     assert store.recover().state.header == store.finalized
@@ -230,7 +231,7 @@ def test_a_damaged_block_stops_the_start_and_is_named(factory: ChainFactory, hom
     store = Store.open(home, factory.rules, disk=disk)
     fill(store, factory)
     store.close()
-    log = disk.logs[home / "blocks.log"]
+    log = disk.get_data(home / "blocks.log")
     log[log.index(factory.blocks[4].transactions[0].signature) + 10] ^= 1
     with pytest.raises(Fault, match=r"block 5: the checksum of its block record does not hold"):
         Store.open(home, factory.rules, disk=disk)
@@ -348,7 +349,7 @@ def test_a_checkpoint_that_cannot_be_written_is_no_end(
         store.write_checkpoint(state)
         store.close()
     assert "checkpoint not written" in caplog.text
-    assert not disk.files
+    assert not disk.list_names(home / "checkpoints")
 
 
 def test_an_index_that_is_gone_or_behind_is_brought_up(factory: ChainFactory, home: Path) -> None:
@@ -370,10 +371,10 @@ def test_an_index_ahead_of_the_block_file_is_rebuilt(
     disk = MemoryDisk()
     store = Store.open(home, factory.rules, disk=disk)
     fill(store, factory, 1, 4)
-    middle = len(disk.logs[home / "blocks.log"])
+    middle = len(disk.get_data(home / "blocks.log"))
     fill(store, factory, 5)
     store.close()
-    del disk.logs[home / "blocks.log"][middle:]
+    del disk.get_data(home / "blocks.log")[middle:]
     with caplog.at_level(logging.WARNING):
         store = Store.open(home, factory.rules, disk=disk)
     assert "does not match" in caplog.text
@@ -385,7 +386,7 @@ def test_an_index_ahead_of_the_block_file_is_rebuilt(
 def test_the_cache_of_decoded_blocks_is_bounded(
     factory: ChainFactory, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "CACHE_TRANSACTIONS_MAX", 7)
+    monkeypatch.setattr(block_cache, "CACHE_TRANSACTIONS_MAX", 7)
     store = Store.open(home, factory.rules)
     fill(store, factory)
     for block in factory.blocks:

@@ -8,10 +8,12 @@
     expect refused messages from 3       expect no refused messages
     expect views <= 20                   expect crashes = 4
     expect rounds <= 70                  expect resumed within 8 views
-    expect no vote of 2 after 1s         expect node 2 at final >= 5
+    expect no vote of 2 after 1s         expect no vote of 2 between 1s and 2s
+    expect finalizations of view 3 told >= 8              expect node 2 at final >= 5
 
 `final` counts blocks of the longest chain; `rounds`: views that any honest engine kept in memory at once;
-`skipped`: no block of that view is on the final chain.
+`skipped`: no block of that view is on the final chain; `told`: how often honest nodes said such a message,
+to one or to all.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consensus.bft.contract import BlockRef
+from node.simulation.scenarios.plan import MESSAGE_WORDS
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a run came to, as expectations see it. last_votes_ms: when each node last signed a new vote."""
+    """What a run came to, as expectations see it. votes_ms: when each node signed new votes."""
 
     violation: str
     chain: tuple[BlockRef, ...]
@@ -40,7 +43,10 @@ class Facts:
     resumed_views: int  # from healing to the first view that is final on all nodes
     heights: dict[int, int] = field(default_factory=dict)
     votes: dict[tuple[int, str], int] = field(default_factory=dict)  # of honest nodes: view, kind -> how many
-    last_votes_ms: dict[int, int] = field(default_factory=dict)
+    votes_ms: dict[int, list[int]] = field(default_factory=dict)
+    told: dict[tuple[int, str], int] = field(
+        default_factory=dict
+    )  # by honest nodes: view, message -> how often
 
 
 def _compare(value: int, sign: str, bound: int) -> bool:
@@ -103,9 +109,26 @@ def _check_resumed(match: re.Match[str], facts: Facts) -> str:
 
 
 def _check_silence(match: re.Match[str], facts: Facts) -> str:
-    last_ms = facts.last_votes_ms.get(int(match["node"]), -1)
-    bound_ms = int(match["time"]) * (1000 if match["unit"] == "s" else 1)
-    return "" if last_ms <= bound_ms else f"its last vote came at {last_ms} ms"
+    words = match.groupdict()
+    begin_ms = _read_ms(words["begin"])
+    end_ms = _read_ms(words["end"]) if words.get("end") else None
+    voted = [
+        at_ms
+        for at_ms in facts.votes_ms.get(int(match["node"]), ())
+        if begin_ms < at_ms and (end_ms is None or at_ms < end_ms)
+    ]
+    return f"it voted at {voted[-1]} ms" if voted else ""
+
+
+def _read_ms(text: str) -> int:
+    number = text.rstrip("ms")
+    return int(number) * (1 if text.endswith("ms") else 1000)
+
+
+def _check_told(match: re.Match[str], facts: Facts) -> str:
+    names = MESSAGE_WORDS[match["name"]]
+    count = sum(facts.told.get((int(match["view"]), name), 0) for name in names)
+    return "" if _compare(count, match["sign"], int(match["bound"])) else f"they were told {count} times"
 
 
 def _check_no_nullified(match: re.Match[str], facts: Facts) -> str:
@@ -123,6 +146,7 @@ def _check_none(found: Callable[[Facts], object], said: str) -> Callable[[re.Mat
 
 
 _NODES: Final = r"(?P<nodes>\d+(?: \d+)*)"
+_TIME: Final = r"\d+(?:ms|s)"
 _NUMBER: Final = r"(?P<sign>>=|<=|=) (?P<bound>\d+)"
 _FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
     ("no violation", _check_none(lambda facts: facts.violation, "violated:")),
@@ -137,7 +161,9 @@ _FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
     (f"(?P<name>final|views|crashes|rounds) {_NUMBER}", _check_number),
     (rf"node (?P<node>\d+) at final {_NUMBER}", _check_node),
     (r"resumed within (?P<views>\d+) views", _check_resumed),
-    (r"no vote of (?P<node>\d+) after (?P<time>\d+)(?P<unit>ms|s)", _check_silence),
+    (rf"no vote of (?P<node>\d+) after (?P<begin>{_TIME})", _check_silence),
+    (rf"no vote of (?P<node>\d+) between (?P<begin>{_TIME}) and (?P<end>{_TIME})", _check_silence),
+    (rf"(?P<name>{'|'.join(MESSAGE_WORDS)}) of view (?P<view>\d+) told {_NUMBER}", _check_told),
 )
 
 

@@ -16,13 +16,15 @@ from consensus.bft.leader import LeaderSchedule
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.vote import KIND_NAMES, ValidatorSet, Vote
 from node.simulation import toys
-from node.simulation.host import JOURNAL_PATH, Crash, Host
+from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.engine_world import EngineWorld, MakeSimulated
+from node.simulation.host import Host
 from node.simulation.scenarios import plan
 from node.simulation.scenarios.expectations import Facts, judge_words
 from node.simulation.scenarios.plan import SECOND, Scenario
 from node.simulation.villains import DoubleIdentity, Means, Villain
 from node.simulation.villains.villain import get_view
-from node.simulation.world import MakeSimulated, Outcome, SimulationConfig, World
+from node.simulation.world import Crash, SimulatedHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class ScriptedLeaders(LeaderSchedule):
         return super().get_leader(view) if found is None else found
 
 
-class Stage(World):
+class Stage(EngineWorld):
     """A world whose faults are scripted."""
 
     def __init__(self, scenario: Scenario, seed: int, make_engine: MakeSimulated = SimplexEngine) -> None:
@@ -60,7 +62,8 @@ class Stage(World):
         self._slow_ms = dict(scenario.slow_ms)
         self._first_ms: dict[int, int] = {}  # view -> when the first message about it was sent
         self._crashed: set[tuple[int, int]] = set()  # (which crash, node): each happens once
-        self.last_votes_ms: dict[int, int] = {}
+        self.votes_ms: dict[int, list[int]] = {}
+        self.told: Counter[tuple[int, str]] = Counter()
         self._said: set[tuple[int, int, int]] = set()
         self.healed_view = 0
         config = make_config(scenario)
@@ -69,6 +72,7 @@ class Stage(World):
             return self._instruct(make_engine(engine_config, sign), engine_config)
 
         super().__init__(config, seed, make)
+        self.safety.turns.named = self._leaders
         for restart in scenario.restarts:
             for node in sorted(restart.nodes):
                 self.push(restart.at_ms, self._restart, (node, restart))
@@ -138,10 +142,12 @@ class Stage(World):
     def hear(self, host: Host, message: Message) -> None:
         super().hear(host, message)
         name, view, node = plan.name_message(message), get_view(message), host.index
+        if node in self.safety.honest:
+            self.told[view, name] += 1
         vote = message.vote if isinstance(message, Proposal) else message
         if isinstance(vote, Vote) and (node, vote.subject.kind, view) not in self._said:
             self._said.add((node, vote.subject.kind, view))
-            self.last_votes_ms[node] = self.now_ms
+            self.votes_ms.setdefault(node, []).append(self.now_ms)
         for number, crash in enumerate(self.scenario.crashes):
             if (crash.name, crash.view) != (name, view) or node not in crash.nodes:
                 continue
@@ -151,7 +157,7 @@ class Stage(World):
                 self._crashed.add((number, node))
                 raise Crash
 
-    def restart_later(self, host: Host) -> None:
+    def restart_later(self, host: SimulatedHost) -> None:
         """After a crash in the midst of effects: the latest one that the script named."""
         self.crashes += 1
         numbers = [number for number, node in self._crashed if node == host.index]
@@ -179,7 +185,7 @@ class Stage(World):
             self.crashes += 1
             host.crash()
         if restart.is_forgetful:
-            host.disk.remove(JOURNAL_PATH)
+            host.disk.remove(host.journal_path)
             self.lose_journal(host)
         host.start()
 
@@ -209,7 +215,8 @@ class Stage(World):
                 for (_, view), votes in safety.votes.items()
                 for vote in votes
             ),
-            last_votes_ms=self.last_votes_ms,
+            votes_ms=self.votes_ms,
+            told=self.told,
         )
 
 
@@ -253,4 +260,4 @@ def act_out(
             for expected in scenario.expectations
             if (reason := judge_words(expected.words, facts))
         ]
-    return ScenarioOutcome(scenario.title, stage.summarize(seed, violation), facts, tuple(failures))
+    return ScenarioOutcome(scenario.title, stage.summarize(violation), facts, tuple(failures))

@@ -8,6 +8,7 @@ docs/breaking-consensus.md.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from consensus.errors import Rejected
@@ -54,12 +55,12 @@ def make_villain(name: str, means: Means) -> Villain:
     return VILLAINS[parse_villain(name)[0]](means)
 
 
-def parse_villain(text: str) -> tuple[str, int | None]:
+def parse_villain(text: str, names: Collection[str] = VILLAINS) -> tuple[str, int | None]:
     """ "flooder@2" -> ("flooder", 2); "flooder" -> ("flooder", None). Raises Rejected."""
     name, at, place = text.partition("@")
-    if name not in VILLAINS:
+    if name not in names:
         raise Rejected(
-            f'no villain is called "{name}"', field="--villain", mend=f"use one of {', '.join(VILLAINS)}"
+            f'no villain is called "{name}"', field="--villain", mend=f"use one of {', '.join(names)}"
         )
     if at and not place.isdecimal():
         raise Rejected(f'"{place}" is not a validator', field="--villain", mend=f"use e.g. {name}@0")

@@ -1,7 +1,8 @@
 """Villains whose messages nobody should take, or that are too many: forged, stale, or a flood.
 
-What a forger sends fails `check_message`, so that no engine ever sees it. What a replayer and a flooder
-send is genuine: engines must bear it, within bounded memory.
+What a forger sends fails `check_message`, so that no engine ever sees it. A node does not even check what
+its engine has no need of, so a forger is quick: it forges when it votes, before others have what is forged.
+What a replayer and a flooder send is genuine: engines must bear it, within bounded memory.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import Final
 
 from consensus import crypto
 from consensus.bft.contract import Broadcast, CertificateRequest, Effect, Event, Message, Proposal, Received
-from consensus.vote import FINALIZE, NO_BLOCK, NOTARIZE, NULLIFY, Certificate, Vote
-from node.simulation import toys
+from consensus.vote import FINALIZE, NO_BLOCK, NOTARIZE, NULLIFY, Certificate, Subject, Vote
 from node.simulation.villains.villain import Means, Villain, get_parent
 
 MEMORIES_MAX: Final = 300  # of a replayer: a few dozen views
@@ -23,7 +23,45 @@ FLOOD_VIEWS: Final = 200  # how far ahead a flooder votes: three times what an e
 class Forger(Villain):
     """Bad signatures, foreign names, other epochs, unknown and doubled signers, quorums one unit short."""
 
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
+        self._genuine: dict[Subject, dict[int, bytes]] = {}  # of the current view: signer -> signature
+
+    def rewrite(self, effect: Effect) -> Iterable[Effect]:
+        match effect:
+            case Broadcast(Vote() as vote):
+                return (Broadcast(self.anticipate(vote)), effect)
+            case _:
+                return (effect,)
+
+    def anticipate(self, vote: Vote) -> Vote | Certificate:
+        """What nobody has yet, and everybody waits for: others' votes, and the certificate of them."""
+        self.keep(vote)
+        subject, everybody = vote.subject, range(len(self.means.validators))
+        own = (self.index, vote.signature)
+        copied = tuple((signer, vote.signature) for signer in everybody)
+        guessed = tuple(
+            own if signer == self.index else (signer, self.rng.randbytes(64)) for signer in everybody
+        )
+        ways: list[Vote | Certificate] = [
+            replace(vote, signature=self.rng.randbytes(64)),
+            replace(vote, signer=self.rng.choice(self.others)),
+            Certificate(subject, copied),
+            Certificate(subject, guessed),
+            Certificate(subject, (own,) * len(everybody)),
+            # All genuine, and a little short of a quorum.
+            self.cut_short(Certificate(subject, tuple(sorted(self._genuine[subject].items())))),
+        ]
+        return self.rng.choice(ways)
+
+    def keep(self, vote: Vote) -> None:
+        for subject in [subject for subject in self._genuine if subject.view < self.view]:
+            del self._genuine[subject]
+        self._genuine.setdefault(vote.subject, {})[vote.signer] = vote.signature
+
     def add(self, event: Event) -> Iterable[Effect]:
+        if isinstance(event, Received) and isinstance(event.message, Vote | Proposal):
+            self.keep(event.message if isinstance(event.message, Vote) else event.message.vote)
         if not isinstance(event, Received) or self.rng.random() < 0.7:
             return ()
         match event.message:
@@ -41,7 +79,7 @@ class Forger(Villain):
         other = replace(subject, kind=NOTARIZE, block_hash=crypto.hash_bytes(vote.signature))
         if self.rng.random() < 0.2:
             # Its own and genuine, of an epoch that is not: the engine's affair.
-            return self.make_vote(subject.kind, subject.view, subject.block_hash, epoch=toys.EPOCH + 1)
+            return self.make_vote(subject.kind, subject.view, subject.block_hash, epoch=self.means.epoch + 1)
         return self.rng.choice(
             [
                 replace(vote, signature=self.rng.randbytes(64)),
@@ -86,7 +124,7 @@ class Forger(Villain):
         # Its own block in another leader's view, rightly signed: the engine's affair.
         usurped = self.make_proposal(get_parent(proposal.block), proposal.block.view, parent, ())
         own = self.make_vote(NOTARIZE, proposal.block.view, proposal.block.hash)
-        choices = [usurped, replace(proposal, vote=own)]
+        choices = [usurped or proposal, replace(proposal, vote=own)]
         if forged is not None:
             choices += [
                 replace(proposal, parent_certificate=forged),
@@ -129,4 +167,4 @@ class Flooder(Villain):
             block_hash = crypto.hash_bytes(self.rng.randbytes(8))
             yield Broadcast(self.make_vote(NULLIFY, view, NO_BLOCK))
             yield Broadcast(self.make_vote(NOTARIZE, view, block_hash))
-            yield Broadcast(CertificateRequest(toys.EPOCH, view, FINALIZE))
+            yield Broadcast(CertificateRequest(self.means.epoch, view, FINALIZE))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from consensus.bft.contract import BlockRef, Broadcast, Effect, Event, Proposal, Received, Send
 from consensus.vote import Certificate
-from node.simulation import toys
 from node.simulation.villains.villain import Means, Villain, get_parent
+
+MEMORIES_MAX: Final = 20  # of a liar in sync: a few views'
 
 
 class ParentSkipper(Villain):
@@ -22,12 +24,12 @@ class ParentSkipper(Villain):
                 return (effect,)
 
     def skip_parent(self, proposal: Proposal) -> Proposal:
-        final, bodies = self.engine.finalized_hash, self.means.bodies
-        if final == proposal.block.parent_hash:
+        if self.engine.finalized_hash == proposal.block.parent_hash:
             return proposal  # nothing to skip
-        parent = toys.read_block(bodies[final]) if final in bodies else toys.GENESIS
-        certificate = self.engine.finalization if final in bodies else None
-        return self.make_proposal(parent, proposal.block.view, certificate, ())
+        parent, certificate = self.find_block(self.engine.finalized_hash), self.engine.finalization
+        if parent is None:
+            parent, certificate = self.means.genesis, None
+        return self.make_proposal(parent, proposal.block.view, certificate, ()) or proposal
 
 
 class InvalidProposer(Villain):
@@ -41,7 +43,7 @@ class InvalidProposer(Villain):
             self.spoil_height,
             self.spoil_epoch,
         )
-        self._shown: dict[int, Proposal] = {}  # one a view: it is wrong, and not two-faced
+        self._shown: dict[int, Proposal | None] = {}  # one a view: it is wrong, and not two-faced
 
     def rewrite(self, effect: Effect) -> Iterable[Effect]:
         match effect:
@@ -49,31 +51,33 @@ class InvalidProposer(Villain):
                 view = proposal.block.view
                 if view not in self._shown:
                     self._shown[view] = self._ways[len(self._shown) % len(self._ways)](proposal)
-                return (Broadcast(self._shown[view]),)
+                shown = self._shown[view]
+                return () if shown is None else (Broadcast(shown),)
             case _:
                 return (effect,)
 
-    def spoil_body(self, proposal: Proposal) -> Proposal:
+    def spoil_body(self, proposal: Proposal) -> Proposal | None:
         """Well-formed, and judged invalid by everybody's ledger."""
-        return self._on(get_parent(proposal.block), proposal, salt=toys.VALID_SALTS)
+        return self._on(get_parent(proposal.block), proposal, is_valid=False)
 
-    def spoil_height(self, proposal: Proposal) -> Proposal:
+    def spoil_height(self, proposal: Proposal) -> Proposal | None:
         parent = get_parent(proposal.block)
         return self._on(replace(parent, height=parent.height + 1), proposal)
 
-    def invent_parent(self, proposal: Proposal) -> Proposal:
+    def invent_parent(self, proposal: Proposal) -> Proposal | None:
         """On a block that nobody certified: the certificate it shows is another one's."""
         view = proposal.block.view
-        parent = BlockRef(self.rng.randbytes(32), toys.EPOCH, view - 1, view - 1, 0, bytes(32), 0)
+        parent = BlockRef(self.rng.randbytes(32), self.means.epoch, view - 1, view - 1, 0, bytes(32), 0)
         return self.make_proposal(parent, view, proposal.parent_certificate, ())
 
-    def spoil_epoch(self, proposal: Proposal) -> Proposal:
+    def spoil_epoch(self, proposal: Proposal) -> Proposal | None:
         """Rightly signed, for an epoch that is not."""
-        return self.make_proposal(toys.GENESIS, proposal.block.view, None, (), epoch=toys.EPOCH + 1)
+        epoch = self.means.epoch + 1
+        return self.make_proposal(self.means.genesis, proposal.block.view, None, (), epoch=epoch)
 
-    def _on(self, parent: BlockRef, proposal: Proposal, salt: int | None = None) -> Proposal:
+    def _on(self, parent: BlockRef, proposal: Proposal, *, is_valid: bool = True) -> Proposal | None:
         certificate, gap = proposal.parent_certificate, proposal.nullifications
-        return self.make_proposal(parent, proposal.block.view, certificate, gap, salt=salt)
+        return self.make_proposal(parent, proposal.block.view, certificate, gap, is_valid=is_valid)
 
 
 class LiarInSync(Villain):
@@ -82,6 +86,7 @@ class LiarInSync(Villain):
     def __init__(self, means: Means) -> None:
         super().__init__(means)
         self._certificates: list[Certificate] = []
+        self._payloads: list[bytes] = []  # of others' proposals
 
     def rewrite(self, effect: Effect) -> Iterable[Effect]:
         match effect:
@@ -96,12 +101,17 @@ class LiarInSync(Villain):
                 return (effect,)
 
     def add(self, event: Event) -> Iterable[Effect]:
-        if isinstance(event, Received) and isinstance(event.message, Certificate):
-            self._certificates = [*self._certificates[-20:], event.message]
+        match event:
+            case Received(Certificate() as certificate):
+                self._certificates = [*self._certificates[-MEMORIES_MAX:], certificate]
+            case Received(Proposal(_, payload)):
+                self._payloads = [*self._payloads[-MEMORIES_MAX:], payload]
+            case _:
+                pass
         return ()
 
     def answer_body(self, block_hash: bytes) -> bytes | None:
-        other = self.rng.choice(list(self.means.bodies.values()) or [b""])
-        honest = self.means.bodies.get(block_hash)
+        other = self.rng.choice(self._payloads or [b""])
+        honest = self.means.get_payload(block_hash)
         torn = None if honest is None else honest[:-1]
         return self.rng.choice([None, b"", other, torn])

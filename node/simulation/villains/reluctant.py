@@ -36,7 +36,7 @@ class SelectiveSender(Villain):
         match effect:
             case Broadcast(message):
                 return self.send_to(self.friends, message)
-            case Send(peer, _) if peer[0] not in self.friends:
+            case Send(peer, _) if self.find_peer(peer) not in self.friends:
                 return ()
             case _:
                 return (effect,)

@@ -28,7 +28,6 @@ from consensus.bft.contract import (
 )
 from consensus.bft.restore import Record
 from consensus.vote import FINALIZE, NO_BLOCK, NOTARIZE, NULLIFY, Vote
-from node.simulation import toys
 from node.simulation.villains.villain import Means, Villain, get_parent, get_view
 
 
@@ -46,20 +45,19 @@ class EquivocatingLeader(Villain):
                 return (effect,)
 
     def show_two_faces(self, proposal: Proposal) -> list[Effect]:
-        second = self.make_second(proposal)
+        second = self.make_second(proposal) or proposal
         effects: list[Effect] = []
         for peer in self.others:
             faces = self.rng.choice([(proposal,), (second,), (proposal, second), (second, proposal)])
             effects += self.send_to([peer], *faces)
         return effects
 
-    def make_second(self, proposal: Proposal) -> Proposal:
-        parent, bodies = get_parent(proposal.block), self.means.bodies
+    def make_second(self, proposal: Proposal) -> Proposal | None:
+        parent = get_parent(proposal.block)
         certificate, gap = proposal.parent_certificate, proposal.nullifications
-        final = self.engine.finalized_hash
-        if self.rng.random() < 0.5 and (final in bodies or final == toys.GENESIS.hash):
-            parent = toys.read_block(bodies[final]) if final in bodies else toys.GENESIS
-            certificate, gap = self.engine.finalization, ()
+        final = self.find_block(self.engine.finalized_hash)
+        if self.rng.random() < 0.5 and final is not None:
+            parent, certificate, gap = final, self.engine.finalization, ()
         return self.make_proposal(parent, proposal.block.view, certificate, gap)
 
 
@@ -156,7 +154,9 @@ class DoubleIdentity(Villain):
         match event:
             case Received(message, sender):
                 view = get_view(message)
-                return tuple(machine for machine in (0, 1) if self.split(machine, sender[0], view))
+                return tuple(
+                    machine for machine in (0, 1) if self.split(machine, self.find_peer(sender), view)
+                )
             case TimerFired(timer):
                 return (0,) if isinstance(timer, Timer) else (1,)
             case BlockBuilt(view, block):
@@ -174,7 +174,7 @@ class DoubleIdentity(Villain):
                 view = get_view(message)
                 return self.send_to((p for p in self.others if self.split(machine, p, view)), message)
             case Send(peer, message):
-                return (effect,) if self.split(machine, peer[0], get_view(message)) else ()
+                return (effect,) if self.split(machine, self.find_peer(peer), get_view(message)) else ()
             case Persist():
                 return ()
             case Build():

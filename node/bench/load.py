@@ -1,0 +1,238 @@
+"""Who submits: processes of their own that post transactions signed beforehand, in msgpack batches.
+
+Three ways to pace them. *Closed*: as fast as the nodes take them while at most so many wait for finality,
+which finds the rate that a network sustains. *Open*: a fixed rate, each batch due at its moment whatever
+became of the one before, as people's payments are. *Storm*: a fixed rate of posts, far above what the
+network can take; what was not accepted is offered again before anything new is.
+Answers are read only as far as counting; what a process spends on a
+transaction is one of the figures. Invariant: `accepted` names exactly what a node said yes to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgpack
+
+from node.bench.offspring import leave_signals_to_parent
+from node.bench.stopwatch import cpu_s, monotonic_s
+from node.bench.workload import SignedFile
+
+HEADERS: Final = {"Content-Type": "application/msgpack"}
+GATE_S: Final = 0.01  # between two looks at what is final: a twentieth of a block
+TIMEOUT_S: Final = 30.0
+AGAIN_S: Final = 0.2  # before what was not accepted is tried again
+CONNECTIONS: Final = 2  # of a process to each node: one batch is on its way while another is judged
+STORM_POSTS_MAX: Final = 64  # of a process at once: more would only measure its own memory
+FINAL, STOP, FIRST_COUNT = 0, 1, 2  # places on the board: final on all nodes, stop, submitted by process 0, …
+CLOSED, OPEN, STORM = "closed", "open", "storm"
+
+Range = tuple[int, int]  # of transactions' numbers: the first, and the one after the last
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What one process does. rate: its own share, transactions a second (open, storm).
+
+    waiting_max: of all processes together (closed). offset: when its first batch is due, seconds.
+    """
+
+    number: int
+    path: Path
+    urls: tuple[str, ...]
+    batches: tuple[Range, ...]
+    pace: str = CLOSED
+    rate: float = 0.0
+    offset_s: float = 0.0
+    waiting_max: int = 0
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What one process did. accepted_log: (moment, how many then); sent: (range, node, when it was due)."""
+
+    cpu_s: float = 0.0
+    offered: int = 0  # transactions posted, each time counted
+    pushed_back: int = 0  # requests answered with 429, 503 or not at all
+    problem: str = ""  # a "no" for good to a transaction: the first one
+    accepted: list[Range] = field(default_factory=list)
+    accepted_log: list[tuple[float, int]] = field(default_factory=list)
+    sent: list[tuple[Range, int, float]] = field(default_factory=list)
+    late_s_max: float = 0.0  # open: how far behind its moments the process fell
+
+    @property
+    def accepted_count(self) -> int:
+        return sum(end - start for start, end in self.accepted)
+
+
+def split_batches(first: int, end: int, size: int, processes: int) -> tuple[tuple[Range, ...], ...]:
+    """Transactions first to end - 1 in batches, dealt out to processes in turn."""
+    batches = [(start, min(start + size, end)) for start in range(first, end, size)]
+    return tuple(tuple(batches[number::processes]) for number in range(processes))
+
+
+def run_load(plan: LoadPlan, board: Any, pipe: Connection) -> None:
+    """The process: open the file, say "ready", wait for the starting moment, submit, send the report."""
+    leave_signals_to_parent()
+    load = _Load(plan, board, SignedFile.open(plan.path))
+    pipe.send("ready")
+    try:
+        start_s = pipe.recv()
+    except EOFError:
+        return  # it was called off
+    pipe.send(asyncio.run(load.run(start_s)))
+
+
+class _Load:
+    def __init__(self, plan: LoadPlan, board: Any, signed: SignedFile) -> None:
+        self._plan = plan
+        self._board = board
+        self._signed = signed
+        self._next = 0
+        self._returned: deque[Range] = deque()  # storm: to be offered again
+        self._report = LoadReport()
+        self._gate = asyncio.Lock()
+        self._session: aiohttp.ClientSession
+
+    async def run(self, start_s: float) -> LoadReport:
+        plan = self._plan
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
+        ) as self._session:
+            await asyncio.sleep(max(0.0, start_s - monotonic_s()))
+            before_s = cpu_s()
+            if plan.pace == CLOSED:
+                lines = CONNECTIONS * len(plan.urls)
+                await asyncio.gather(*(self._run_closed(line % len(plan.urls)) for line in range(lines)))
+            else:
+                await self._run_timed(start_s + plan.offset_s)
+            self._report.cpu_s = cpu_s() - before_s
+        return self._report
+
+    @property
+    def _is_stopped(self) -> bool:
+        return bool(self._board[STOP]) or bool(self._report.problem)
+
+    def _take(self) -> Range | None:
+        """The next batch of this process; None at the end."""
+        if self._is_stopped:
+            return None
+        if self._returned:
+            return self._returned.popleft()
+        if self._next == len(self._plan.batches):
+            return None
+        self._next += 1
+        return self._plan.batches[self._next - 1]
+
+    async def _run_closed(self, node: int) -> None:
+        plan, board = self._plan, self._board
+        while (batch := self._take()) is not None:
+            start, end = batch
+            async with self._gate:  # one line looks at the board, the others wait behind it
+                while sum(board[FIRST_COUNT:]) - board[FINAL] + end - start > plan.waiting_max:
+                    await asyncio.sleep(GATE_S)
+                    if self._is_stopped:
+                        return
+                board[FIRST_COUNT + plan.number] += end - start
+            await self._deliver(batch, node, monotonic_s())
+
+    async def _run_timed(self, first_s: float) -> None:
+        """A batch at each moment: open until each is accepted, a storm once."""
+        plan, report = self._plan, self._report
+        due_s, turn = first_s, plan.number
+        pending: set[asyncio.Task[None]] = set()
+        while True:
+            wait_s = due_s - monotonic_s()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            report.late_s_max = max(report.late_s_max, -wait_s)
+            if plan.pace == STORM and len(pending) >= STORM_POSTS_MAX:
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if (batch := self._take()) is None:
+                break
+            start, end = batch
+            node = turn % len(plan.urls)
+            work: Coroutine[Any, Any, None]
+            if plan.pace == OPEN:
+                self._board[FIRST_COUNT + plan.number] += end - start
+                work = self._deliver(batch, node, due_s)
+            else:
+                work = self._offer(batch, node)
+            task = asyncio.create_task(work)
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+            due_s += (end - start) / plan.rate
+            turn += 1
+        await asyncio.gather(*pending)
+
+    async def _deliver(self, batch: Range, node: int, due_s: float) -> None:
+        """Until every transaction of the batch is accepted, by this node or the next."""
+        self._report.sent.append((batch, node, due_s))
+        left = await self._try(batch, node)
+        while left and not self._is_stopped:
+            await asyncio.sleep(AGAIN_S)
+            node = (node + 1) % len(self._plan.urls)
+            parts = [await self._try(part, node) for part in left]
+            left = [part for found in parts for part in found]
+
+    async def _offer(self, batch: Range, node: int) -> None:
+        self._returned += await self._try(batch, node)
+
+    async def _try(self, batch: Range, node: int) -> list[Range]:
+        """Post it once; what was not accepted, as ranges."""
+        report = self._report
+        report.offered += batch[1] - batch[0]
+        answer = await self._post(node, msgpack.packb(self._signed[batch[0] : batch[1]]))
+        if answer is None:
+            return [batch]
+        if answer.count(b'"accepted"') == batch[1] - batch[0]:
+            accepted: list[Range] = [batch]
+            left: list[Range] = []
+        else:
+            accepted, left = self._read_receipts(batch, answer)
+        count = sum(end - start for start, end in accepted)
+        if count:
+            report.accepted += accepted
+            report.accepted_log.append((monotonic_s(), count))
+        return left
+
+    def _read_receipts(self, batch: Range, answer: bytes) -> tuple[list[Range], list[Range]]:
+        """What was accepted (or is in the chain already) and what may be later; a "no" for good is noted."""
+        accepted: list[Range] = []
+        left: list[Range] = []
+        for number, receipt in zip(range(*batch), json.loads(answer), strict=True):
+            is_in = receipt["outcome"] == "accepted" or receipt["code"] in ("nonce_used", "final")
+            if not is_in and not receipt["retry_ms"]:
+                self._report.problem = self._report.problem or f"{receipt['outcome']}: {receipt['reason']}"
+            found = accepted if is_in else left
+            if found and found[-1][1] == number:
+                found[-1] = (found[-1][0], number + 1)
+            else:
+                found.append((number, number + 1))
+        return accepted, left
+
+    async def _post(self, node: int, body: bytes) -> bytes | None:
+        """The answer, or None when the node was not to be had."""
+        try:
+            url = self._plan.urls[node] + "/v1/transactions"
+            async with self._session.post(url, data=body, headers=HEADERS) as response:
+                answer = await response.read()
+                if response.status == HTTPStatus.OK:
+                    return answer
+                is_busy = response.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+                if not is_busy:
+                    self._report.problem = self._report.problem or answer[:200].decode(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            pass  # counted below: an overloaded node may cut a connection
+        self._report.pushed_back += 1
+        return None

@@ -1,0 +1,269 @@
+"""Rows that are asked for by name: ten times more than the network can take, and minutes at half of it.
+
+*Overload*: the rate that the network sustains, then a storm of ten times that, then calm. What counts:
+finality goes on, the API answers, memory stays bounded, nothing accepted is lost, and a payment made after
+the storm is soon as fast as it should be. *Long run*: half the rate for minutes or hours; what counts
+is what grows: memory, what waits, and the CPU that a transaction costs. Invariant: as in network_rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from consensus import crypto
+from consensus.errors import Fault
+from consensus.transaction import sign_transaction
+from node import home
+from node.bench import driver, network, network_rows, stopwatch, workload
+from node.bench.context import NODES, Bench
+from node.bench.driver import Load, LoadRun
+from node.bench.load import OPEN, STORM
+from node.bench.network import RunningNetwork
+from node.bench.stopwatch import monotonic_s
+from node.bench.watch import Watch
+from node.bench.window import compute_percentile, cut_window, get_total
+from node.store.block_file import BODY, BlockFile, Record
+from node.store.disk import RealDisk
+from node.store.positions import read_header
+from node.store.store import BLOCKS_NAME
+
+LOOK_S: Final = 0.5
+MARGIN: Final = 150_000  # a full mempool, and what is on its way
+RECOVERED_MS: Final = 600.0  # the budget of latency under load
+RECOVERY_SECONDS_MAX: Final = 90.0
+PROBE_SECONDS_MAX: Final = 30.0
+
+
+@dataclass(slots=True)
+class Samples:
+    """What was seen of the nodes, every half second. moments: monotonic seconds."""
+
+    moments: list[float] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)  # of the largest node
+    cpu_s: list[float] = field(default_factory=list)  # of all nodes together
+    answers_ms: list[float] = field(default_factory=list)
+    unanswered: int = 0
+
+
+def measure_overload(bench: Bench) -> dict[str, float]:
+    stopwatch.check_proc()
+    with bench.make_folder() as folder:
+        rows = asyncio.run(_overload(bench, folder / "net"))
+        bench.say("auditing its chain")
+        bench.check_chain(folder / "net" / "node0")
+        return rows
+
+
+async def _overload(bench: Bench, folder: Path) -> dict[str, float]:
+    sizes = bench.sizes
+    path = workload.provide_transactions(bench.folder, bench.seed, sizes.signed_max)
+    network.lay_out(folder, NODES, bench.seed, 1_000)
+    keys = home.open_network(folder).accounts
+    samples = Samples()
+    recovered_s: list[float] = []
+    with network.run_network(folder, bench.choose_profiles(NODES)) as running:
+        bench.say("what four sustain")
+        calm = await network_rows.measure_closed(bench, running, path)
+        peak = calm.cut_window(sizes.ramp_s, sizes.window_s).rate
+        first = network_rows.find_end(calm)
+        count = first + round(1.3 * peak * sizes.overload_s) + MARGIN
+        bench.say(f"signing up to {count:,} transactions (kept for the next run)")
+        workload.provide_transactions(bench.folder, bench.seed, count)
+        rate = sizes.overload_factor * peak
+        load = Load(path, first, count, sizes.batch, sizes.load_processes, STORM, rate)
+        bench.say(f"{rate:,.0f} transactions a second for {sizes.overload_s:.0f} s")
+
+        async def recover(watch: Watch, stopped_s: float) -> None:
+            bench.say("calm")
+            recovered_s.append(await time_recovery(running, keys, watch, stopped_s))
+
+        run = await driver.drive(
+            running.urls, load, sizes.overload_s, lambda _: sample(running, samples), recover
+        )
+        await network_rows.check_agreement(running)
+    stormy = compute_stormy_rate(run, min(sizes.ramp_s, sizes.overload_s / 4))
+    return {
+        "overload_peak_tps": peak,
+        "overload_offered_tps": run.offered / (run.stopped_s - run.started_s),
+        "overload_finality": stormy / peak,
+        "overload_lost": count_lost(folder / "node0", path, run),
+        "overload_rss_mb": max(samples.resident) / 1e6,
+        "overload_rss_growth": compute_growth(samples.resident),
+        # A question that is not answered at all counts as the worst there can be.
+        "overload_api_p99_ms": compute_percentile(
+            samples.answers_ms + [1e3 * PROBE_SECONDS_MAX] * samples.unanswered, 99
+        ),
+        "overload_recovery_seconds": recovered_s[0],
+    }
+
+
+def compute_stormy_rate(run: LoadRun, ramp_s: float) -> float:
+    """Transactions a second that became final while the storm lasted; 0 when nothing moved."""
+    start_s = run.started_s + ramp_s
+    counts = [get_total(run.watch.all_times_s, run.watch.all_totals, at) for at in (start_s, run.stopped_s)]
+    return (counts[1] - counts[0]) / (run.stopped_s - start_s)
+
+
+def compute_growth(values: Sequence[float]) -> float:
+    """The mean of the last third as a multiple of that of the second: start-up is over in both."""
+    third = len(values) // 3
+    if third == 0:
+        raise Fault("was seen fewer than three times", field="samples")
+    return (sum(values[-third:]) / third) / (sum(values[third : 2 * third]) / third)
+
+
+async def sample(running: RunningNetwork, samples: Samples) -> None:
+    """Until it is cancelled: memory, CPU, and whether every node still answers."""
+    families = [stopwatch.list_family(node.pid) for node in running.nodes]
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        while True:
+            samples.moments.append(monotonic_s())
+            samples.resident.append(max(stopwatch.read_resident_bytes(node.pid) for node in running.nodes))
+            samples.cpu_s.append(sum(stopwatch.read_cpu_seconds(pid) for pids in families for pid in pids))
+            await asyncio.gather(*(_ask(session, url, samples) for url in running.urls))
+            await asyncio.sleep(LOOK_S)
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, samples: Samples) -> None:
+    start_s = monotonic_s()
+    try:
+        async with session.get(url + "/v1/status") as response:
+            await response.read()
+    except (aiohttp.ClientError, TimeoutError):
+        samples.unanswered += 1
+    else:
+        samples.answers_ms.append(1e3 * (monotonic_s() - start_s))
+
+
+async def time_recovery(
+    running: RunningNetwork, keys: Sequence[crypto.PrivateKey], watch: Watch, stopped_s: float
+) -> float:
+    """Seconds from `stopped_s` to the first payment, one each half second, that is final soon enough."""
+    async with aiohttp.ClientSession() as session:
+        for number, key in enumerate(keys):
+            node = number % len(running.nodes)
+            started_s = monotonic_s()
+            if started_s > stopped_s + RECOVERY_SECONDS_MAX:
+                break
+            if await _is_quick(session, running.urls[node], key):
+                return started_s - stopped_s
+            watch.check()
+            await asyncio.sleep(LOOK_S)
+    return monotonic_s() - stopped_s
+
+
+async def _is_quick(session: aiohttp.ClientSession, url: str, key: crypto.PrivateKey) -> bool:
+    """Whether a payment made now is final within RECOVERED_MS at the node it was given to."""
+    async with session.get(url + "/v1/status") as response:
+        status: Any = await response.json()
+    raw = sign_transaction(
+        key,
+        status["chain_id"],
+        nonce=0,
+        receiver=key.address,
+        amount=1,
+        fee=1,
+        timestamp_ms=status["clock_ms"],
+        expires_ms=status["clock_ms"] + workload.LIFETIME_MS,
+    ).raw
+    start_s = monotonic_s()
+    receipt = await network_rows.submit_one(session, url, raw)
+    if receipt.get("outcome") != "accepted":
+        return False
+    while monotonic_s() < start_s + RECOVERED_MS / 1e3:
+        async with session.get(f"{url}/v1/transactions/{receipt['id']}") as response:
+            document: Any = await response.json()
+            if document.get("status") == "final":
+                return monotonic_s() <= start_s + RECOVERED_MS / 1e3
+        await asyncio.sleep(0.02)
+    return False
+
+
+def count_lost(node_home: Path, path: Path, run: LoadRun) -> int:
+    """Transactions that a node accepted and that are in no block of the chain."""
+    signed = workload.SignedFile.open(path)
+    accepted = {
+        crypto.hash_bytes(raw)
+        for report in run.reports
+        for start, end in report.accepted
+        for raw in signed[start:end]
+    }
+    return len(accepted - read_ids(node_home))
+
+
+def read_ids(node_home: Path) -> set[bytes]:
+    """The ids of all transactions in the bodies that a node has stored."""
+    from node.replay.network import read_final_block
+
+    ids: set[bytes] = set()
+    file = BlockFile.open(RealDisk(), node_home / BLOCKS_NAME, read_only=True)
+    try:
+        for item in file.scan():
+            if isinstance(item, Record) and item.type == BODY and read_header(item.payload).transaction_count:
+                ids.update(read_final_block(item.payload).ids)
+    finally:
+        file.close()
+    return ids
+
+
+def measure_long_run(bench: Bench) -> dict[str, float]:
+    stopwatch.check_proc()
+    with bench.make_folder() as folder:
+        rows = asyncio.run(_run_long(bench, folder / "net"))
+        bench.say("auditing its chain")
+        node_home = folder / "net" / "node0"
+        count = bench.check_chain(node_home)
+        rows["long_run_store_bytes_per_tx"] = (node_home / BLOCKS_NAME).stat().st_size / count
+        return rows
+
+
+async def _run_long(bench: Bench, folder: Path) -> dict[str, float]:
+    sizes = bench.sizes
+    seconds = 60 * sizes.minutes
+    path = workload.provide_transactions(bench.folder, bench.seed, sizes.signed_max)
+    network.lay_out(folder, NODES, bench.seed, 1_000)
+    samples = Samples()
+    with network.run_network(folder, bench.choose_profiles(NODES)) as running:
+        bench.say("what four sustain")
+        calm = await network_rows.measure_closed(bench, running, path)
+        rate = calm.cut_window(sizes.ramp_s, sizes.window_s).rate / 2
+        first = network_rows.find_end(calm)
+        end = first + round(rate * seconds)
+        bench.say(f"signing up to {end:,} transactions (kept for the next run)")
+        workload.provide_transactions(bench.folder, bench.seed, end)
+        batch = max(1, round(rate * sizes.latency_tick_s / sizes.load_processes))
+        load = Load(path, first, end, batch, sizes.load_processes, OPEN, rate)
+        bench.say(f"{rate:,.0f} transactions a second for {sizes.minutes:g} minutes")
+        run = await driver.drive(running.urls, load, seconds, lambda _: sample(running, samples))
+        await network_rows.check_agreement(running)
+    part = run.cut_window(min(sizes.ramp_s, seconds / 4), seconds)
+    return {
+        "long_run_tps": part.rate,
+        "long_run_lost": run.lost,
+        "long_run_rss_mb": max(samples.resident) / 1e6,
+        "long_run_rss_growth": compute_growth(samples.resident),
+        "long_run_backlog_growth": run.compute_backlog_growth(part),
+        "long_run_slowdown": compute_slowdown(samples, run),
+    }
+
+
+def compute_slowdown(samples: Samples, run: LoadRun) -> float:
+    """CPU of all nodes a transaction in the last third of the run, as a multiple of that in the second."""
+    third = len(samples.moments) // 3
+    if third < 2:
+        raise Fault("was seen too few times", field="samples")
+    costs = []
+    for first in (third, 2 * third):
+        last = min(first + third, len(samples.moments) - 1)
+        start_s, end_s = samples.moments[first], samples.moments[last]
+        part = cut_window(run.watch.all_times_s, run.watch.all_totals, start_s, end_s)
+        share = (part.end_s - part.start_s) / (end_s - start_s)
+        costs.append((samples.cpu_s[last] - samples.cpu_s[first]) * share / part.transactions)
+    return costs[1] / costs[0]

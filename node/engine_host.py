@@ -1,0 +1,166 @@
+"""The engine's host: performs what the engine asks for, with the node's rooms and its network.
+
+Implements `runtime.Host`; the runtime has made durable what an effect depends on before it comes here.
+Invariant: no effect blocks, and none is answered here: a room answers later, by an event. Leaves out: the
+engine's loop, timers and journal (`runtime.py`); frames of peers (`frame_door.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from consensus import vote
+from consensus.bft import contract
+from consensus.bft.contract import BlockRef, Proposal
+from consensus.bft.messages import encode_message
+from consensus.bft.replica import EngineConfig
+from consensus.bft.restore import Record
+from consensus.block import Header, decode_header
+from consensus.ledger.rules import Rules
+from consensus.vote import Certificate
+from node.chain import Chain
+from node.config import NodeConfig
+from node.finality import Finality
+from node.herald import Herald
+from node.judge import Judge
+from node.network.frames import CompactProposal, EngineMessage, Frame
+from node.network.transport import Transport
+from node.proposer import Proposer
+from node.store.store import Store
+
+log = logging.getLogger("assay.node")
+
+
+class NodeEngine(contract.Engine, Protocol):
+    """What a node asks of its engine beside the contract's one door. All of it only reads."""
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it stopped signing for good: a quorum certified what was judged invalid here."""
+        ...
+
+    def is_needed(self, message: contract.Message) -> bool:
+        """Whether `step` would learn from this message; if not, its signatures need no check."""
+        ...
+
+    def list_records(self) -> Sequence[Record]:
+        """All that lies above the last final view, and its finalization: what a new peer is told."""
+        ...
+
+
+Sign = Callable[[bytes], bytes]  # digest to signature
+MakeEngine = Callable[[EngineConfig, Sign | None], NodeEngine]  # no signer: an observer's engine
+
+
+def plan_engine(
+    rules: Rules,
+    epoch: int,
+    genesis: Header,
+    settings: NodeConfig,
+    own_index: int | None,
+    observe_until_view: int | None,
+) -> EngineConfig:
+    """What an engine is made with. genesis: block 0's header. observe_until_view: the journal's word."""
+    return EngineConfig(
+        chain_id=rules.chain_id,
+        epoch=epoch,
+        validators=rules.validators,
+        own_index=own_index,
+        genesis=BlockRef(
+            genesis.hash, epoch, genesis.view, genesis.height, genesis.view, genesis.parent_hash, 0
+        ),
+        delta_ms=settings.delta_ms,
+        delta_ms_max=settings.delta_ms_max,
+        block_interval_ms=settings.block_interval_ms,
+        observe_until_view=observe_until_view,
+    )
+
+
+class EngineHost:
+    """`on_finalization` is told of every certificate that makes something final, before it is acted on."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        store: Store,
+        network: Transport,
+        judge: Judge,
+        proposer: Proposer,
+        finality: Finality,
+        herald: Herald,
+        rng: random.Random,
+        on_finalization: Callable[[Certificate], None],
+    ) -> None:
+        self._chain = chain
+        self._store = store
+        self._network = network
+        self._judge = judge
+        self._proposer = proposer
+        self._finality = finality
+        self._herald = herald
+        self._rng = rng
+        self._on_finalization = on_finalization
+
+    def broadcast(self, message: contract.Message) -> None:
+        self._network.broadcast(self._pack(message))
+
+    def send(self, peer: bytes, message: contract.Message) -> None:
+        self._network.send(peer, self._pack(message))
+
+    def _pack(self, message: contract.Message) -> Frame:
+        raw = encode_message(message)
+        if isinstance(message, Proposal):
+            block_hash = message.block.hash
+            block = self._chain.get_block(block_hash) or self._store.get_block(block_hash)
+            if block is not None:
+                certificate = block.parent_certificate
+                return CompactProposal(
+                    raw,
+                    tuple(tx.id for tx in block.transactions),
+                    block.scores,
+                    block.outcomes,
+                    b"" if certificate is None else vote.encode_certificate(certificate),
+                )
+        return EngineMessage(raw)
+
+    def fetch_certificate(self, fetch: contract.FetchCertificate) -> None:
+        peers = self._network.peers()
+        if peers:
+            # Peers prove node keys, not voting keys: a hint by validator index names nobody here.
+            peer = self._rng.choice(peers)
+            self._network.send(peer.node_key, EngineMessage(encode_message(fetch.request)))
+
+    def fetch_block(self, fetch: contract.FetchBlock) -> None:
+        self._judge.fetch(fetch.block_hash, view=fetch.view)
+
+    def build(self, build: contract.Build) -> None:
+        self._proposer.build(build)
+
+    def judge(self, judge: contract.Judge) -> None:
+        self._judge.judge(judge.block.hash, decode_header(judge.payload))
+
+    def finalize(self, finalize: contract.Finalize) -> None:
+        self._on_finalization(finalize.certificate)
+        self._finality.finalize(finalize.certificate)
+
+    def report_evidence(self, report: contract.ReportEvidence) -> None:
+        evidence = report.evidence
+        self._herald.on_evidence(evidence)
+        log.error(
+            "a validator contradicted itself",
+            extra={"signer": evidence.first.signer, "view": evidence.first.subject.view},
+        )
+
+    def halt(self, halt: contract.Halt) -> None:
+        refused = self._judge.invalid.get(halt.block_hash)
+        log.critical(
+            "signing stops: this node and a quorum disagree",
+            extra={
+                "reason": halt.reason,
+                "block": halt.block_hash.hex(),
+                "difference": refused.reason if refused else "",
+            },
+        )

@@ -1,0 +1,149 @@
+"""The frame door: every frame of a peer comes in here and goes to the room it is for.
+
+Implements `transport.Handler`. Invariant: what an engine hears was decoded and its signatures were checked
+first; a frame that no honest node sends is Rejected, so that the network scores its sender. Shut before
+the node is built and after it failed or closed: frames are dropped then.
+Leaves out: sockets, handshake, reputation (`node/network/`); each room checks its own frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from consensus import crypto
+from consensus.bft import contract
+from consensus.bft.contract import BlockRef, Proposal, Received
+from consensus.bft.messages import check_message, decode_message
+from consensus.block import Header, decode_header
+from consensus.errors import Rejected
+from consensus.ledger.rules import Rules
+from node.catch_up import CatchUp
+from node.engine_host import EngineHost, NodeEngine
+from node.judge import Judge
+from node.network.frames import (
+    Announce,
+    BlockBody,
+    BodyTransactions,
+    CompactProposal,
+    EngineMessage,
+    FinalBlocks,
+    Frame,
+    GetBlock,
+    GetBodyTransactions,
+    GetFinalBlocks,
+    GetTransactions,
+    Goodbye,
+    Hello,
+    Proof,
+    Status,
+    Transactions,
+    Welcome,
+)
+from node.network.gossip import Gossip
+from node.network.transport import Peer
+from node.serving import Serving
+
+log = logging.getLogger("assay.node")
+
+RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Where frames go. post: takes the engine's events; send_status: tells one peer of our chain."""
+
+    rules: Rules
+    engine: NodeEngine
+    host: EngineHost
+    judge: Judge
+    gossip: Gossip
+    catching_up: CatchUp
+    serving: Serving
+    read_block: Callable[[bytes], BlockRef]
+    post: Callable[[contract.Event], None]
+    send_status: Callable[[bytes], None]
+
+
+class FrameDoor:
+    """Made before the network that it handles; `open` when the rooms are built."""
+
+    def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
+        self._on_fault = on_fault
+        self._rooms: Rooms | None = None
+
+    def open(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def shut(self) -> None:
+        """Take nothing more."""
+        self._rooms = None
+
+    # --- as Handler has it --------------------------------------------------------------------------
+
+    def on_connected(self, peer: Peer) -> None:
+        log.info("connected", extra={"peer": str(peer)})
+        if self._rooms is None:
+            return
+        self._rooms.send_status(peer.node_key)
+        # What was said before this connection stood is lost to this peer: without it a network that starts
+        # at once would wait for the retry timers of its first view.
+        for record in self._rooms.engine.list_records()[-RECORDS_TOLD_MAX:]:
+            self._rooms.host.send(peer.node_key, record)
+
+    def on_disconnected(self, peer: Peer) -> None:
+        log.info("disconnected", extra={"peer": str(peer)})
+        if self._rooms is None:
+            return
+        self._rooms.gossip.on_disconnected(peer)
+        self._rooms.catching_up.on_disconnected(peer)
+        self._rooms.serving.on_disconnected(peer)
+
+    async def on_frame(self, peer: Peer, frame: Frame) -> None:
+        """One frame of a peer. Raises Rejected when it is at fault."""
+        rooms = self._rooms
+        if rooms is None:
+            return
+        match frame:
+            case EngineMessage(payload):
+                _take_engine_message(rooms, peer, payload)
+            case CompactProposal(proposal):
+                _take_engine_message(rooms, peer, proposal, frame)
+            case Transactions() | Announce() | GetTransactions():
+                await rooms.gossip.on_frame(peer, frame)
+            case Status():
+                rooms.catching_up.on_status(peer, frame)
+            case GetBlock():
+                rooms.serving.on_get_block(peer, frame)
+            case GetBodyTransactions():
+                rooms.serving.on_get_body_transactions(peer, frame)
+            case GetFinalBlocks():
+                rooms.serving.on_get_final_blocks(peer, frame)
+            case BlockBody():
+                rooms.judge.on_block_body(frame)
+            case BodyTransactions():
+                rooms.judge.on_body_transactions(frame)
+            case FinalBlocks():
+                rooms.catching_up.on_final_blocks(peer, frame)
+            case Hello() | Proof() | Welcome() | Goodbye():
+                raise Rejected("came after the handshake", field=type(frame).__name__)
+            case _:
+                assert_never(frame)
+
+    def on_fault(self, error: BaseException) -> None:
+        self._on_fault(error)
+
+
+def _take_engine_message(rooms: Rooms, peer: Peer, raw: bytes, body: CompactProposal | None = None) -> None:
+    message = decode_message(raw, rooms.read_block)
+    if body is not None and not isinstance(message, Proposal):
+        raise Rejected("carries no proposal", field="compact_proposal")
+    if not rooms.engine.is_needed(message):
+        return  # known, old or far ahead: not worth a signature check
+    check_message(message, rooms.rules.validators, rooms.rules.chain_id, crypto.verify)
+    if body is not None and isinstance(message, Proposal):
+        header: Header = decode_header(message.payload)
+        rooms.judge.offer_body(header, body, peer.node_key)
+    rooms.post(Received(message, peer.node_key))

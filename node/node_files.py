@@ -1,0 +1,44 @@
+"""What a home says of one node, read once: a node takes it as a noun and reads no home itself.
+
+Tests and simulated worlds make one out of nothing, and nodes of one chain may share its Rules, which are
+frozen. Invariant: settings and keys are this node's own, the rules its chain's.
+Leaves out: how a home is laid out (`home.py`) and its files' form (`config.py`, `modules.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from consensus.crypto import PrivateKey
+from consensus.ledger.rules import Rules
+from node import config, modules
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFiles:
+    """home: where the node's store and journal go, on whatever disk it is given.
+
+    validator_key: None for an observer, which signs nothing.
+    """
+
+    home: Path
+    settings: config.NodeConfig
+    rules: Rules
+    node_key: PrivateKey
+    validator_key: PrivateKey | None
+
+
+def read_node_files(home: Path) -> NodeFiles:
+    """Everything in a home but what the node itself writes there. Raises Rejected naming file and field."""
+    settings = config.read_config(home)
+    genesis = config.read_genesis(home)
+    rules = Rules(genesis, modules.load_modules(genesis, home))
+    validator_path = home / "validator.key"
+    return NodeFiles(
+        home,
+        settings,
+        rules,
+        config.read_key(home / "node.key"),
+        config.read_key(validator_path) if validator_path.exists() else None,
+    )

@@ -1,0 +1,76 @@
+"""The chain that simulated nodes run: genesis, rules with the real fraud module, and everybody's keys.
+
+The same stakes give the same chain: it is made once in a process and shared by all its runs, for rules
+are frozen and a model takes long to load.
+Leaves out: settings that a run chooses (`world.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from consensus.bft.contract import BlockRef
+from consensus.crypto import PrivateKey
+from consensus.genesis import Genesis, Parameters
+from consensus.ledger.rules import Rules
+from consensus.vote import Validator, ValidatorSet
+from ml.discovery import load_module
+from node import modules
+from node.full_node import EPOCH
+from node.simulation.full_nodes.remembering import RememberingModule
+
+GENESIS_MS: Final = 1_750_000_000_000  # wall time when a run begins: some day in 2025
+CLIENTS: Final = 12
+ISSUERS: Final = 6  # the last of them: what they send is not judged
+BALANCE: Final = 1 << 44
+STAKE: Final = 1_000  # for each unit of a configured stake
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedChain:
+    """Keys by index: of nodes, of validators, of funded accounts.
+
+    rules: the nodes', whose modules remember what they were asked; checking_rules: the same, without memory.
+    """
+
+    rules: Rules
+    checking_rules: Rules
+    node_keys: tuple[PrivateKey, ...]
+    validator_keys: tuple[PrivateKey, ...]
+    client_keys: tuple[PrivateKey, ...]
+    genesis: BlockRef
+
+
+@lru_cache(maxsize=8)
+def make_chain(stakes: tuple[int, ...]) -> SimulatedChain:
+    """The chain of validators with these stakes."""
+
+    def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
+        return tuple(PrivateKey.from_seed(f"{name} {index}".encode().ljust(32)) for index in range(count))
+
+    node_keys = make_keys("node", len(stakes))
+    validator_keys = make_keys("validator", len(stakes))
+    client_keys = make_keys("client", CLIENTS)
+    entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=True)
+    genesis = Genesis(
+        chain_id="simulated",
+        timestamp_ms=GENESIS_MS,
+        parameters=Parameters(),
+        validators=ValidatorSet(
+            tuple(
+                Validator(key.public_key, STAKE * stake)
+                for key, stake in zip(validator_keys, stakes, strict=True)
+            )
+        ),
+        accounts=tuple((key.address, BALANCE) for key in client_keys),
+        reporters=tuple(key.address for key in client_keys),
+        modules=entries,
+        issuers=tuple(key.address for key in client_keys[-ISSUERS:]),
+    )
+    loaded = tuple(load_module(entry.name, artifacts[entry.digest]) for entry in entries)
+    rules = Rules(genesis, tuple(map(RememberingModule, loaded)))
+    header = rules.create_genesis_state().header
+    block = BlockRef(header.hash, EPOCH, header.view, header.height, header.view, header.parent_hash, 0)
+    return SimulatedChain(rules, Rules(genesis, loaded), node_keys, validator_keys, client_keys, block)

@@ -1,0 +1,259 @@
+"""A ledger in plain Python, by which final chains are reckoned anew: who has what, and what may never happen.
+
+Written from the protocol's pages and not from `consensus/ledger/`: dictionaries and sets, one transaction
+after another, trees by the definition of RFC 6962. Nothing here scores; an observer that executes the
+chain with the chain's own rules does (`ledger_checkers.py`).
+
+Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with;
+money is counted after every block. Source: interfaces.md, consensus.md (Objects).
+Leaves out: state roots, and the proofs that reports carry (what they prove is looked up instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+from consensus import codec, crypto, vote
+from consensus.block import Block, Header, decode_header
+from consensus.genesis import CLOCK_WORKLOAD, Genesis
+from consensus.transaction import KIND_TRANSFER, PAYLOAD_BYTES_MAX, Transaction, compute_signing_digest
+from consensus.vote import Certificate, Verifier
+from node.simulation.checkers import Violation
+
+NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
+REFUSED: Final = 2  # the third outcome, which no block holds
+PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
+
+
+@dataclass(slots=True)
+class PlainAccount:
+    """What one address has. used: every nonce it ever used."""
+
+    balance: int = 0
+    stake: int = 0
+    used: set[int] = field(default_factory=set)
+
+    @property
+    def nonce_next(self) -> int:
+        return max(self.used, default=-1) + 1
+
+    @property
+    def nonce_window(self) -> int:
+        """Bit i: nonce_next - 1 - i was used."""
+        top = self.nonce_next - 1
+        return sum(1 << back for back in range(NONCE_REACH) if top - back in self.used)
+
+
+class PlainLedger:
+    """One chain from genesis on, block by block. row_bytes: what creating an account is charged for."""
+
+    def __init__(
+        self, genesis: Genesis, first: Header, row_bytes: int, verify: Verifier = crypto.verify
+    ) -> None:
+        """`first`: the header of block 0, which names no account."""
+        self.genesis = genesis
+        self.headers = [first]
+        self.blocks: list[Block] = []  # number h - 1 is that of height h
+        self.accounts: dict[bytes, PlainAccount] = {}
+        self.places: dict[bytes, tuple[int, int]] = {}  # transaction id -> (height, index)
+        self.reported: set[bytes] = set()
+        self._row_bytes = row_bytes
+        self._verify = verify
+        self._members = genesis.validators.validators
+        for address, balance in genesis.accounts:
+            self._open(address).balance = balance
+        for member in self._members:
+            self._open(crypto.compute_address(member.public_key)).stake = member.stake
+        self.supply = self.count_money()
+
+    @property
+    def height(self) -> int:
+        return self.headers[-1].height
+
+    def _open(self, address: bytes) -> PlainAccount:
+        return self.accounts.setdefault(address, PlainAccount())
+
+    def count_money(self) -> int:
+        return sum(account.balance + account.stake for account in self.accounts.values())
+
+    def apply(self, block: Block) -> None:
+        """The next block. Raises Violation; the ledger is of no use after that."""
+        header, parent = block.header, self.headers[-1]
+        self._check_place(header, parent)
+        self._check_body(block)
+        self._check_certificate(block.parent_certificate, parent)
+        self._check_time(block, parent)
+        fees = 0
+        for index, tx in enumerate(block.transactions):
+            self._check_once(tx, header.height)
+            self._check_times(tx, header)
+            self._pay(tx, header.height)
+            self._check_kind(tx, header)
+            self.places[tx.id] = (header.height, index)
+            fees += tx.fee
+        self._open(crypto.compute_address(header.proposer)).balance += fees
+        if (money := self.count_money()) != self.supply:
+            raise Violation(
+                f"money: after block {header.height} there are {money} of a supply of {self.supply}"
+            )
+        self.headers.append(header)
+        self.blocks.append(block)
+
+    # --- the block --------------------------------------------------------------------------------------
+
+    def _check_place(self, header: Header, parent: Header) -> None:
+        told = (header.height, header.parent_hash, header.parent_view)
+        if told != (parent.height + 1, parent.hash, parent.view) or header.view <= parent.view:
+            raise Violation(
+                f"one chain: block {header.height} of view {header.view} does not follow block "
+                f"{parent.height} of view {parent.view}"
+            )
+        if header.proposer not in {member.public_key for member in self._members}:
+            raise Violation(f"proposers: block {header.height} is nobody's")
+        if header.history_root != compute_root([entry.hash for entry in self.headers]):
+            raise Violation(f"history: block {header.height} commits to another past")
+
+    def _check_body(self, block: Block) -> None:
+        header, parameters = block.header, self.genesis.parameters
+        count, size = len(block.transactions), sum(len(tx.raw) for tx in block.transactions)
+        if not count == header.transaction_count == len(block.scores) == len(block.outcomes):
+            raise Violation(f"bodies: block {header.height} has {count} transactions and tells otherwise")
+        if count > parameters.block_transactions_max or size > parameters.block_bytes_max:
+            raise Violation(f"sizes: block {header.height} has {count} transactions of {size} bytes")
+        leaves = []
+        for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True):
+            leaves.append(tx.id + score.to_bytes(2, "big") + bytes((outcome,)))
+            refuse_min = min((m.refuse_score_min for m in self.genesis.modules), default=score + 1)
+            if outcome >= REFUSED or (len(self.genesis.modules) == 1 and score >= refuse_min):
+                raise Violation(
+                    f"refusals: block {header.height} holds a refused transaction 0x{tx.id.hex()}"
+                )
+        if header.transactions_root != compute_root(leaves):
+            raise Violation(f"bodies: block {header.height} commits to other transactions")
+
+    def _check_certificate(self, certificate: Certificate | None, parent: Header) -> None:
+        if certificate is None:
+            if parent.height > 0:
+                raise Violation(f"certificates: block {parent.height + 1} carries none of its parent")
+            return
+        subject = certificate.subject
+        if subject.kind == vote.NULLIFY or (subject.view, subject.block_hash) != (parent.view, parent.hash):
+            raise Violation(f"certificates: block {parent.height + 1} carries another block's")
+        self.check_quorum(certificate)
+
+    def check_quorum(self, certificate: Certificate) -> None:
+        """Raises Violation unless distinct validators with more than two thirds of the stake signed it."""
+        digest = certificate.subject.compute_digest(self.genesis.chain_id)
+        signed = {
+            signer
+            for signer, signature in certificate.signatures
+            if 0 <= signer < len(self._members)
+            and self._verify(self._members[signer].public_key, digest, signature)
+        }
+        stake, total = sum(self._members[i].stake for i in signed), sum(m.stake for m in self._members)
+        if len(signed) != len(certificate.signatures) or not 3 * stake > 2 * total:
+            raise Violation(
+                f"certificates: one of view {certificate.subject.view} shows {stake} of {total} stake"
+            )
+
+    def _check_time(self, block: Block, parent: Header) -> None:
+        header, parameters = block.header, self.genesis.parameters
+        is_right = header.timestamp_ms >= parent.timestamp_ms
+        if parameters.clock == CLOCK_WORKLOAD:
+            latest_ms = max([parent.timestamp_ms, *(tx.timestamp_ms for tx in block.transactions)])
+            jump_ms = header.timestamp_ms - parent.timestamp_ms
+            is_right = header.timestamp_ms == latest_ms and jump_ms <= parameters.clock_jump_ms_max
+        if not is_right:
+            raise Violation(
+                f"times: block {header.height} is of {header.timestamp_ms}, after {parent.timestamp_ms}"
+            )
+
+    # --- a transaction --------------------------------------------------------------------------------
+
+    def _check_once(self, tx: Transaction, height: int) -> None:
+        if tx.id in self.places:
+            raise Violation(f"once: transaction 0x{tx.id.hex()} is final twice, again in block {height}")
+        if not self._verify(tx.public_key, compute_signing_digest(tx, self.genesis.chain_id), tx.signature):
+            raise Violation(f"signatures: that of 0x{tx.id.hex()} in block {height} does not hold")
+        account = self.accounts.get(tx.sender)
+        if account is None:
+            raise Violation(f"money: block {height} lets an account spend that does not exist")
+        if tx.nonce in account.used:
+            raise Violation(
+                f"nonces: number {tx.nonce} of 0x{tx.sender.hex()} is used twice, again in block {height}"
+            )
+        if tx.nonce < account.nonce_next - NONCE_REACH:
+            raise Violation(f"nonces: {tx.nonce} in block {height} is far below {account.nonce_next}")
+
+    def _check_times(self, tx: Transaction, header: Header) -> None:
+        parameters, now_ms = self.genesis.parameters, header.timestamp_ms
+        ahead_ms = 0 if parameters.clock == CLOCK_WORKLOAD else parameters.clock_drift_ms_max
+        oldest_ms = now_ms - parameters.timestamp_age_ms_max
+        if tx.expires_ms < now_ms or not oldest_ms <= tx.timestamp_ms <= now_ms + ahead_ms:
+            raise Violation(
+                f"times: 0x{tx.id.hex()} of {tx.timestamp_ms} to {tx.expires_ms} stands in block "
+                f"{header.height} of {now_ms}"
+            )
+
+    def _pay(self, tx: Transaction, height: int) -> None:
+        parameters, sender = self.genesis.parameters, self.accounts[tx.sender]
+        is_new = tx.receiver not in self.accounts
+        fee_min = parameters.fee_units_min + is_new * self._row_bytes * parameters.account_byte_fee_units
+        if tx.fee < fee_min:
+            raise Violation(f"fees: 0x{tx.id.hex()} in block {height} pays {tx.fee} of {fee_min}")
+        sender.used.add(tx.nonce)
+        sender.balance -= tx.amount + tx.fee
+        if sender.balance < 0:
+            raise Violation(
+                f"money: block {height} leaves 0x{tx.sender.hex()} with a balance of {sender.balance}"
+            )
+        self._open(tx.receiver).balance += tx.amount
+
+    def _check_kind(self, tx: Transaction, header: Header) -> None:
+        if tx.kind == KIND_TRANSFER:
+            if tx.payload:
+                raise Violation(f"transfers: 0x{tx.id.hex()} in block {header.height} carries a payload")
+            return
+        value = codec.decode(
+            tx.payload, what="payload", bytes_max=PAYLOAD_BYTES_MAX, items_max=PAYLOAD_ITEMS_MAX
+        )
+        raw, score, outcome, index, header_raw, *_ = codec.check_fields(value, 8, "payload")
+        reported_id = sha256(raw).digest()
+        height = decode_header(header_raw).height
+        in_block = self.blocks[height - 1] if 0 < height <= len(self.blocks) else None
+        if (
+            in_block is None
+            or in_block.header.raw != header_raw
+            or self.places.get(reported_id)
+            != (
+                height,
+                index,
+            )
+        ):
+            raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} is about no final transfer")
+        reported = in_block.transactions[index]
+        told = (reported.kind, in_block.scores[index], in_block.outcomes[index], reported.receiver, 0)
+        if told != (KIND_TRANSFER, score, outcome, tx.receiver, tx.amount):
+            raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} misquotes its transfer")
+        if tx.sender not in self.genesis.reporters:
+            raise Violation(f"reports: 0x{tx.sender.hex()} may not report, and block {header.height} lets it")
+        if header.timestamp_ms > reported.timestamp_ms + self.genesis.parameters.report_window_ms:
+            raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} comes too late")
+        if reported_id in self.reported:
+            raise Violation(
+                f"reports: 0x{reported_id.hex()} is reported twice, again in block {header.height}"
+            )
+        self.reported.add(reported_id)
+
+
+def compute_root(leaves: Sequence[bytes]) -> bytes:
+    """The tree hash of RFC 6962 section 2.1, as it is defined there."""
+    if not leaves:
+        return sha256(b"").digest()
+    if len(leaves) == 1:
+        return sha256(b"\x00" + leaves[0]).digest()
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return sha256(b"\x01" + compute_root(leaves[:split]) + compute_root(leaves[split:])).digest()

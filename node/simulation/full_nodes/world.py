@@ -1,0 +1,332 @@
+"""The deterministic world of whole nodes: real ledger, mempool, gossip, sync, judges and signatures, with
+transport, storage, time and chance made by the world.
+
+Faults, villains and checkers are those of the base world; besides, clients pay, and ledgers are compared
+(`workload.py`, `checkers.py`). After healing the network must finalize, settle what clients were promised,
+and be level, in bounded time.
+
+Invariant: as `world.World`; no violation is raised through a node's code, which might catch it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from consensus import crypto
+from consensus.bft.contract import BlockRef, Message, Proposal
+from consensus.bft.messages import decode_message, make_block_reader
+from consensus.bft.simplex import EngineConfig, SimplexEngine
+from consensus.errors import Rejected
+from consensus.vote import NOTARIZE, Evidence, Vote
+from node.config import NodeConfig
+from node.engine_host import MakeEngine, NodeEngine
+from node.full_node import FullNode
+from node.mempool.receipts import Receipt
+from node.network.frames import CompactProposal, EngineMessage, Frame
+from node.node_files import NodeFiles
+from node.simulation.checkers import Violation
+from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.full_nodes.chain import GENESIS_MS, make_chain
+from node.simulation.full_nodes.checkers import NodeCheckers
+from node.simulation.full_nodes.disguise import Disguise
+from node.simulation.full_nodes.host import HOME, NodeHost, NodeProcess
+from node.simulation.full_nodes.liars import LiarMeans, make_liar
+from node.simulation.full_nodes.signatures import remember_signatures
+from node.simulation.full_nodes.wires import Cables, Door
+from node.simulation.full_nodes.workload import Workload
+from node.simulation.timeline import Timeline
+from node.simulation.villains import VILLAINS
+from node.simulation.world import SimulatedHost, World
+
+WEIGH_MS: Final = 200  # how often what nodes keep is weighed
+LEVEL_LOOK_MS: Final = 5  # blocks come every few tens of ms: between two of them all stand level
+LEVEL_MS_MAX: Final = 90_000  # after healing; clients are given 60 s, and then nothing is left to wait for
+LIARS_ACCOUNT: Final = 0  # the last payer's: what a liar signs with it, nobody may take
+
+
+class NodeWorld(World):
+    """One run of whole nodes. `make_engine`: how a test puts another engine in."""
+
+    hosts: Sequence[NodeHost]
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        seed: int,
+        make_engine: MakeEngine = SimplexEngine,
+        timeline: Timeline | None = None,
+    ) -> None:
+        self.chain = make_chain(config.all_stakes)
+        self._make_simulated = make_engine
+        self._disguises: dict[int, Disguise] = {}
+        rules = self.chain.rules
+        self.read_block = make_block_reader(rules.validators)
+        self._messages: dict[bytes, Message] = {}
+        self._frames: dict[bytes, int] = {}
+        super().__init__(
+            config,
+            seed,
+            validators=rules.validators,
+            genesis=self.chain.genesis,
+            chain_id=rules.chain_id,
+            verify=_verify,
+            timeline=timeline,
+        )
+        self.cables = Cables(self, [key.public_key for key in self.chain.node_keys])
+        self.checkers = NodeCheckers(self.chain.checking_rules, self.safety.honest, self.fail, _verify)
+        clients = random.Random(f"{seed}/clients")
+        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers)
+
+    def _make_hosts(self) -> Sequence[NodeHost]:
+        return [NodeHost(index, self) for index in range(self.config.nodes)]
+
+    # --- the run --------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        before = logging.root.manager.disable
+        logging.disable()  # a log record reads the clock, and nobody reads these
+        try:
+            with remember_signatures():
+                self.clients.start()
+                self.push(WEIGH_MS, self._weigh, ())
+                return super().run()
+        finally:
+            logging.disable(before)
+            for host in self.hosts:
+                if host.process is not None:
+                    host.process.end()
+
+    def _weigh(self) -> None:
+        for host in self.hosts:
+            if host.node is not None:
+                self.checkers.weigh(host.index, host.node)
+        self.push(WEIGH_MS, self._weigh, ())
+
+    def _on_healed(self, host: SimulatedHost) -> None:
+        self.hosts[host.index].heal()
+        self.cables.on_links_changed()
+
+    def _heal(self) -> None:
+        healed_ms = self.now_ms
+        self.clients.stop()
+        super()._heal()
+        while not (self.clients.check_settled(healed_ms) and self.is_level()):
+            if self.now_ms > healed_ms + LEVEL_MS_MAX:
+                heights = {host.index: host.node and host.node.chain.finalized.height for host in self.hosts}
+                raise Violation(f"level: {LEVEL_MS_MAX} ms after healing nodes stand at heights {heights}")
+            self._run_for(LEVEL_LOOK_MS)
+        self.checkers.check_end(self._list_online())
+        self.clients.check_end()
+        for host in self.hosts:
+            if host.process is not None:
+                for failure in host.process.loop.list_failures():
+                    raise Violation(failure)
+
+    def is_level(self) -> bool:
+        """Whether all honest nodes that are to be up stand at the last final block."""
+        nodes = self._list_online()
+        return len(nodes) == len(self.safety.honest) - self.config.absent and self.checkers.are_level(nodes)
+
+    def _list_online(self) -> dict[int, FullNode]:
+        return {index: node for index in self.list_up() if (node := self.hosts[index].node) is not None}
+
+    # --- what a process is made of --------------------------------------------------------------------
+
+    def get_files(self, index: int) -> NodeFiles:
+        config, chain = self.config, self.chain
+        settings = NodeConfig(
+            name=f"node{index}",
+            p2p_port=0,
+            api_port=0,
+            block_interval_ms=config.block_interval_ms,
+            delta_ms=config.delta_ms,
+            delta_ms_max=config.delta_ms_max,
+            worker=False,
+        )
+        return NodeFiles(HOME, settings, chain.rules, chain.node_keys[index], chain.validator_keys[index])
+
+    def get_engine_maker(self, process: NodeProcess) -> MakeEngine:
+        config, door = self.config, process.door
+        make = door.make_engine if isinstance(door, Disguise) else self._make_simulated
+
+        def make_paced(engine_config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> NodeEngine:
+            # A standstill of five seconds is longer than a run.
+            paced = replace(
+                engine_config,
+                standstill_ms=config.standstill_ms,
+                standstill_ms_max=config.standstill_ms_max,
+            )
+            return make(paced, sign)
+
+        return make_paced
+
+    def make_door(self, process: NodeProcess) -> Door | None:
+        """What stands between this process's node and the wire: a villain's disguise, a liar, or nothing."""
+        index = process.index
+        name = self.villains.get(index)
+        if name is None:
+            return None
+        if name in VILLAINS:
+            return Disguise(process, name)
+        chain = self.chain
+        means = LiarMeans(
+            index=index,
+            rules=chain.rules,
+            validator_key=chain.validator_keys[index],
+            account_key=chain.client_keys[LIARS_ACCOUNT],
+            get_node=lambda: process.node,
+            rng=random.Random(f"{self.seed}/liar {index}/{process.host.incarnation}"),
+        )
+        return make_liar(name, means)
+
+    def get_wall_ms(self) -> int:
+        return GENESIS_MS + self.now_ms
+
+    def draw(self) -> float:
+        return self.rng.random()
+
+    # --- what processes tell --------------------------------------------------------------------------
+
+    def _guard(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except Violation as violation:
+            self.fail(str(violation))
+
+    def check_start(self, process: NodeProcess, node: FullNode) -> None:
+        self._guard(lambda: self.check_journal(process.host, node.journal_status))
+
+    def read_message(self, frame: Frame) -> Message | None:
+        """The engine's message in a frame, decoded once."""
+        match frame:
+            case EngineMessage(raw) | CompactProposal(raw):
+                message = self._messages.get(raw)
+                if message is None:
+                    message = self._messages[raw] = decode_message(raw, self.read_block)
+                return message
+        return None
+
+    def hear(self, process: NodeProcess, message: Message) -> None:
+        """What an honest node says, before it is sent."""
+        vote = message.vote if isinstance(message, Proposal) else message
+        is_durable = True
+        block: BlockRef | None = None
+        if isinstance(vote, Vote) and vote.subject.kind == NOTARIZE:
+            block_hash = vote.subject.block_hash
+            is_durable = process.is_durable(block_hash)
+            node = process.node
+            header = None if node is None else node.chain.get_header(block_hash)
+            block = None if header is None else self.read_block(header.raw)
+        self._guard(lambda: self.safety.hear(process.index, message, is_body_durable=is_durable, block=block))
+
+    def look_at_node(self, index: int, node: FullNode) -> None:
+        """After every turn of a node's loop in which something became final, and after its start."""
+        height, final = self.safety.heights.get(index, 0), node.chain.finalized.height
+        while height < final:
+            height += 1
+            header = node.store.get_header(height)
+            if header is None:
+                raise Violation(f"one chain: node {index} stands at {final} and has no block {height}")
+            self.record("commit", index, f"height {height}")
+            self.safety.commit(index, self.read_block(header.raw))
+        self.checkers.look_at(index, node)
+
+    def on_evidence(self, index: int, evidence: Evidence) -> None:
+        self.record(
+            "evidence", index, f"validator {evidence.first.signer}, view {evidence.first.subject.view}"
+        )
+        if index in self.safety.honest:
+            self._guard(lambda: self.safety.accuse(evidence))
+
+    def lose_store(self, host: NodeHost) -> None:
+        """All that it had stored of the chain is gone; its journal is not."""
+        index = host.index
+        self.checkers.on_store_lost(index)
+        self.safety.heights.pop(index, None)
+        if index in self.safety.places:
+            self.safety.places[index] = (self.safety.places[index][0], 0)
+
+    def on_halt(self, index: int, reason: str) -> None:
+        self._guard(lambda: self.halted(index, reason))
+
+    def fail_by(self, index: int, fault: BaseException) -> None:
+        """A node ended itself, and no fault of the world's was the cause."""
+        frame, place = fault.__traceback__, ""
+        while frame is not None:
+            place = f" in {frame.tb_frame.f_code.co_qualname}"
+            frame = frame.tb_next
+        self.fail(f"fault: node {index} stopped: {type(fault).__name__}: {fault}{place}")
+
+    def is_build_failing(self) -> bool:
+        return self.build_failures > 0 and self.rng.random() < self.build_failures
+
+    # --- the network ----------------------------------------------------------------------------------
+
+    def cut(self, name: str, links: frozenset[tuple[int, int]]) -> None:
+        before = self.links.cut_now
+        super().cut(name, links)
+        if self.links.cut_now != before:
+            self.cables.on_links_changed()
+
+    def note_frame(self, sender: int, receiver: int, data: bytes) -> None:
+        number = self._frames.get(data)
+        if number is None:
+            number = self._frames[data] = len(self._frames)
+            self.trace.add(data)
+        self.trace.add_number(self.now_ms << 16 | sender << 8 | receiver)
+        self.trace.add_number(number)
+
+    @property
+    def is_watched(self) -> bool:
+        return self.timeline is not None
+
+    def note_sent(self, sender: int, receiver: int, frame: Frame, delay_ms: int | None) -> None:
+        try:
+            message = self.read_message(frame)
+        except Rejected:
+            return
+        if message is not None and self.timeline is not None:
+            delays_ms = () if delay_ms is None else (delay_ms,)
+            self.timeline.add_message(self.now_ms, sender, receiver, message, delays_ms)
+
+    def note_penalty(self, by: int, whom: int, points: int, reason: str, *, is_ban: bool) -> None:
+        self.checkers.on_penalty(by, whom, points, reason)
+        self.note(f"{'bans' if is_ban else 'scores'} {whom}: {points} {reason}", by)
+
+    # --- clients --------------------------------------------------------------------------------------
+
+    def list_up(self) -> Sequence[int]:
+        return [
+            host.index for host in self.hosts if host.node is not None and host.index in self.safety.honest
+        ]
+
+    def get_node(self, index: int) -> FullNode | None:
+        return self.hosts[index].node
+
+    def submit(
+        self, index: int, raws: Sequence[bytes], answer: Callable[[Sequence[Receipt] | None], None]
+    ) -> None:
+        process = self.hosts[index].process
+        if process is None:
+            self.push(0, answer, (None,))
+        else:
+            process.submit(raws, answer)
+
+
+def _verify(public_key: bytes, digest: bytes, signature: bytes) -> bool:
+    return crypto.verify(public_key, digest, signature)  # looked up now: it may be one that remembers
+
+
+def simulate_nodes(
+    config: SimulationConfig,
+    seed: int,
+    make_engine: MakeEngine = SimplexEngine,
+    timeline: Timeline | None = None,
+) -> Outcome:
+    """One run of whole nodes, wholly determined by its arguments. A violation is told in the outcome."""
+    world = NodeWorld(config, seed, make_engine, timeline)
+    return world.summarize(world.run())
