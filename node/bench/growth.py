@@ -117,7 +117,7 @@ class Lab:
         rows[0] = genesis.rows[0]  # the validator's
         heads = bytearray()
         for number in range(accounts):
-            heads += encode_account(Account(_make_address(number), BALANCE, 0, 0, 0))
+            heads += encode_account(Account(_make_address(number), BALANCE, 0, 0))
         rows[1:, :ROW_FIXED_BYTES] = np.frombuffer(heads, dtype=np.uint8).reshape(-1, ROW_FIXED_BYTES)
         repeated = np.arange(accounts) % len(module_rows)
         rows[1:, ROW_FIXED_BYTES:] = module_rows[repeated]

@@ -165,7 +165,8 @@ class LedgerChecker:
         for address, account in self.plain.accounts.items():
             row = view.get_row(address)
             told = None if row is None else decode_account(row[:ROW_FIXED_BYTES])
-            if told is None or (told.balance, told.stake, told.nonce_next, told.nonce_window) != (
+            bonded_units = view.get_bonded_units(address)
+            if told is None or (told.balance, bonded_units, told.nonce_next, told.nonce_window) != (
                 account.balance,
                 account.stake,
                 account.nonce_next,
