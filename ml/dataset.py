@@ -2,8 +2,10 @@
 
 Columns: `t` (whole seconds or milliseconds since any epoch, non-decreasing), `sender`, `receiver`
 (any text; one namespace), `amount` or `amount_cents` (whole smallest units), and optionally
-`label` or `fraud` (0/1). Other names are mapped: `columns={"t": "time"}`. Several files are one
-trace, in the order given. Rows with sender = receiver and amounts of 0 are legal.
+`label` or `fraud` (0/1), and `pattern` (the kind of fraud, for reports by kind; nothing learns from it).
+Other names are mapped: `columns={"t": "time"}`; `"label": "rating<0"` labels what is below 0, and
+`"amount": "#1"` stands for a column that is always 1. Several files are one trace, in the order given.
+Rows with sender = receiver and amounts of 0 are legal.
 
 Seconds or milliseconds: times are milliseconds when one reaches 10^11 (as seconds that is the year
 5138), or when they span 10^9 or more (31 years of seconds); else seconds. `time_unit` overrides.
@@ -26,12 +28,13 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from consensus.codec import MONEY_MAX, TIME_MS_MAX
+from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
+from ml.fields import BELOW_ZERO, CONSTANT, check_names, parse_amounts, parse_integers, parse_labels
 
 SECONDS_MAX: Final = 10**11  # larger times can only be milliseconds
 SECONDS_SPAN_MAX: Final = 10**9  # 31 years: no trace in seconds is longer
-NAME_CHARACTERS_MAX: Final = 256  # a name becomes an account; longer text is a shifted column
+PATTERNS_MAX: Final = 64  # a kind is one byte, and a line of a report
 CHUNK_ROWS: Final = 50_000  # rows held as text at a time: some 20 MB
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
@@ -44,8 +47,9 @@ FIELD_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "receiver": ("receiver",),
     "amount": ("amount", "amount_cents"),
     "label": ("label", "fraud"),
+    "pattern": ("pattern",),
 }
-OPTIONAL_FIELDS: Final = frozenset({"label"})
+OPTIONAL_FIELDS: Final = frozenset({"label", "pattern"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Trace:
     """n transactions in time order.
 
     time_ms, sender, receiver, amount: int64[n]; sender and receiver index `names`; amount in smallest
-    units, 0..2^53-1. fraud: uint8[n] of 0/1, or None when the files carry no labels.
+    units, 0..2^53-1. fraud: uint8[n] of 0/1, or None when the files carry no labels. pattern: uint8[n] into
+    `patterns`, or None where kinds of fraud are not known.
     """
 
     time_ms: NDArray[np.int64]
@@ -62,6 +67,8 @@ class Trace:
     amount: NDArray[np.int64]
     fraud: NDArray[np.uint8] | None
     names: tuple[str, ...]
+    pattern: NDArray[np.uint8] | None = None
+    patterns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -82,6 +89,8 @@ def read_trace(
     receivers: list[NDArray[np.int64]] = []
     amounts: list[NDArray[np.int64]] = []
     labels: list[NDArray[np.int64]] = []
+    patterns: dict[str, int] = {}
+    kinds: list[NDArray[np.int64]] = []
     unlabelled = ""
     left = limit
     last_time: int | None = None
@@ -94,6 +103,8 @@ def read_trace(
             senders.append(_factorise(chunk.sender, names))
             receivers.append(_factorise(chunk.receiver, names))
             amounts.append(chunk.amount)
+            if chunk.pattern is not None:
+                kinds.append(_factorise(chunk.pattern, patterns))
             if chunk.label is None:
                 unlabelled = unlabelled or str(path)
             else:
@@ -106,6 +117,8 @@ def read_trace(
             field=unlabelled,
             mend="give labels in all files or in none",
         )
+    if len(patterns) > PATTERNS_MAX:
+        raise Rejected(f"more than {PATTERNS_MAX} patterns", field="pattern", mend="map another column")
     time = np.concatenate(times)
     return Trace(
         time_ms=_to_milliseconds(time, time_unit),
@@ -114,6 +127,8 @@ def read_trace(
         amount=np.concatenate(amounts),
         fraud=np.concatenate(labels).astype(np.uint8) if labels else None,
         names=tuple(names),
+        pattern=np.concatenate(kinds).astype(np.uint8) if len(kinds) == len(times) else None,
+        patterns=tuple(patterns) if len(kinds) == len(times) else (),
     )
 
 
@@ -157,6 +172,7 @@ class _Chunk:
     receiver: tuple[str, ...]
     amount: NDArray[np.int64]
     label: NDArray[np.int64] | None
+    pattern: tuple[str, ...] | None
 
 
 def _read_chunks(path: Path, columns: Mapping[str, str], limit: int | None) -> Iterator[_Chunk]:
@@ -203,15 +219,17 @@ def _parse_chunks(
                 mend="mend or remove the line",
             )
         text = list(zip(*rows, strict=True))
-        label = place.get("label")
+        label, pattern = place.get("label"), place.get("pattern")
+        amounts = parse_amounts(text, place, columns, path, first_line, len(rows))
         yield _Chunk(
             path=path,
             first_line=first_line,
-            time=_parse_integers(text[place["t"]], path, first_line, "t", TIME_MS_MAX),
-            sender=_check_names(text[place["sender"]], path, first_line, "sender"),
-            receiver=_check_names(text[place["receiver"]], path, first_line, "receiver"),
-            amount=_parse_integers(text[place["amount"]], path, first_line, "amount", MONEY_MAX),
-            label=None if label is None else _parse_integers(text[label], path, first_line, "label", 1),
+            time=parse_integers(text[place["t"]], path, first_line, "t", TIME_MS_MAX),
+            sender=check_names(text[place["sender"]], path, first_line, "sender"),
+            receiver=check_names(text[place["receiver"]], path, first_line, "receiver"),
+            amount=amounts,
+            label=None if label is None else parse_labels(text[label], path, first_line, columns),
+            pattern=None if pattern is None else check_names(text[pattern], path, first_line, "pattern"),
         )
         first_line += len(rows)
         if limit is not None:
@@ -229,6 +247,10 @@ def _find_columns(path: Path, header: list[str], columns: Mapping[str, str]) -> 
     place: dict[str, int] = {}
     for field, usual in FIELD_NAMES.items():
         wanted = (columns[field],) if field in columns else usual
+        if field == "amount" and wanted[0].startswith(CONSTANT):
+            continue
+        if field == "label":
+            wanted = tuple(name.removesuffix(BELOW_ZERO) for name in wanted)
         found = [name for name in wanted if name in header]
         if found:
             if header.count(found[0]) > 1:
@@ -244,54 +266,6 @@ def _find_columns(path: Path, header: list[str], columns: Mapping[str, str]) -> 
                 code="column_missing",
             )
     return place
-
-
-def _parse_integers(
-    text: Sequence[str], path: Path, first_line: int, field: str, high: int
-) -> NDArray[np.int64]:
-    try:
-        values = list(map(int, text))
-        if min(values) >= 0 and max(values) <= high and "_" not in "".join(text):
-            return np.array(values, dtype=np.int64)
-    except ValueError:
-        pass  # the slow look below says which line is wrong, and why
-    bad, problem = next((i, p) for i, p in enumerate(_find_problem(t, high) for t in text) if p)
-    mends = {
-        "t": "write whole seconds or milliseconds",
-        "amount": "write whole smallest units (cents, not 12.50)",
-        "label": "write 0 or 1",
-    }
-    raise Rejected(
-        f"{text[bad][:40]!r} {problem}", field=f"{path}, line {first_line + bad}, {field}", mend=mends[field]
-    )
-
-
-def _find_problem(text: str, high: int) -> str:
-    """What is wrong with an integer's text, or "" if nothing is."""
-    stripped = text.strip()
-    if not stripped:
-        return "is missing"
-    if stripped.lstrip("+-").lower() in {"nan", "inf", "infinity", "none", "null"}:
-        return "is not a number"
-    digits = stripped.lstrip("+-")
-    if not (digits.isascii() and digits.isdigit()):
-        return "is not a whole number"
-    if stripped.startswith("-") and digits.strip("0"):
-        return "is negative"
-    if len(digits.lstrip("0")) > len(str(high)) or int(digits) > high:
-        return f"is above the largest allowed, {high}"
-    return ""
-
-
-def _check_names(text: tuple[str, ...], path: Path, first_line: int, field: str) -> tuple[str, ...]:
-    if not all(text) or max(map(len, text)) > NAME_CHARACTERS_MAX:
-        bad = next(i for i, name in enumerate(text) if not 0 < len(name) <= NAME_CHARACTERS_MAX)
-        raise Rejected(
-            "is missing" if not text[bad] else f"is longer than {NAME_CHARACTERS_MAX} characters",
-            field=f"{path}, line {first_line + bad}, {field}",
-            mend="name the account",
-        )
-    return text
 
 
 def _check_order(time: NDArray[np.int64], last: int | None, chunk: _Chunk) -> int:

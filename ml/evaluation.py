@@ -9,6 +9,7 @@ before the test day) are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +19,28 @@ from numpy.typing import NDArray
 from consensus.errors import Rejected
 from consensus.ledger.scoring import ValidationModule
 from ml.dataset import Trace
-from ml.features import DAY_MS, LABEL_DELAY_DAYS
+from ml.definitions import DAY_MS
 from ml.metrics import compute_at_fpr, compute_average_precision, compute_card_precision, compute_roc_auc
-from ml.playback import Progress, ReportPlan, ignore_progress, play_scores, schedule_reports
+from ml.playback import (
+    LABEL_DELAY_DAYS,
+    ON_TIME,
+    Progress,
+    ReportPlan,
+    ignore_progress,
+    play_scores,
+    schedule_reports,
+)
 from ml.training import find_rows
 
+# The ways in which labels may arrive that a model must bear; the first is what its training calls on time.
+REGIMES: Final[Mapping[str, ReportPlan]] = {
+    "on time": ON_TIME,
+    "late 7..21": ReportPlan(delay_days=(7, 21)),
+    "70 % come": ReportPlan(share=0.7),
+    "1 % false": ReportPlan(false=0.01),
+    "all at once": ReportPlan(delay_days=(7, 21), share=0.7, false=0.01),
+}
+WEEK_DAYS: Final = 7
 FPRS: Final = (0.0001, 0.0005, 0.001)
 KNOWN_FROM_DAYS: Final = 14  # the handbook's training week begins two weeks before its test week
 
@@ -50,6 +68,59 @@ class Evaluation:
     microseconds_per_transaction: float
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A module's scores of a trace under one way of reporting: int64[end], and what each cost."""
+
+    trace: Trace
+    score: NDArray[np.int64]
+    microseconds_per_transaction: float
+
+
+def play_run(
+    trace: Trace,
+    module: ValidationModule,
+    end: int,
+    plan: ReportPlan,
+    seed: int,
+    progress: Progress = ignore_progress,
+) -> Run:
+    """The scores of a labelled trace's first `end` rows. Raises Rejected if there are no labels."""
+    if trace.fraud is None:
+        raise Rejected("has no labels", field="data", mend="add a column `label` or `fraud` of 0 and 1")
+    played = play_scores(trace, schedule_reports(trace, plan, seed), module, end, progress)
+    return Run(trace, played.score, played.seconds * 1e6 / end)
+
+
+def select_rows(trace: Trace, day_start: int, day_end: int, handbook: bool) -> NDArray[np.int64]:
+    """The rows that are measured: of days [day_start, day_end), with `handbook` what its protocol keeps."""
+    first, end = find_rows(trace, day_start, day_end)
+    rows = np.arange(first, end)
+    return rows[select_handbook_rows(trace, day_start, day_end)[first:end]] if handbook else rows
+
+
+def measure_run(run: Run, rows: NDArray[np.int64]) -> Evaluation:
+    """Figures of those rows."""
+    assert run.trace.fraud is not None
+    fraud, score = run.trace.fraud[rows], run.score[rows]
+    sender, day = run.trace.sender[rows], run.trace.time_ms[rows] // DAY_MS
+    return Evaluation(
+        rows=len(rows),
+        positives=int(fraud.sum()),
+        average_precision=compute_average_precision(fraud, score),
+        roc_auc=compute_roc_auc(fraud, score),
+        card_precision_at_100=compute_card_precision(fraud, score, sender, day),
+        at_fpr=tuple((fpr, *compute_at_fpr(fraud, score, fpr)[:2]) for fpr in FPRS),
+        microseconds_per_transaction=run.microseconds_per_transaction,
+    )
+
+
+def measure_weeks(run: Run, day_start: int, day_end: int, handbook: bool) -> list[tuple[int, Evaluation]]:
+    """The first day and the figures of each whole week of days [day_start, day_end); the state goes on."""
+    starts = range(day_start, day_end - WEEK_DAYS + 1, WEEK_DAYS)
+    return [(day, measure_run(run, select_rows(run.trace, day, day + WEEK_DAYS, handbook))) for day in starts]
+
+
 def evaluate_module(
     trace: Trace,
     module: ValidationModule,
@@ -65,25 +136,9 @@ def evaluate_module(
     With `handbook` the figures leave out what the published table leaves out; the scores do not.
     Raises Rejected if there are no labels or no such rows.
     """
-    if trace.fraud is None:
-        raise Rejected("has no labels", field="data", mend="add a column `label` or `fraud` of 0 and 1")
     first, end = find_rows(trace, day_start, day_end)
-    played = play_scores(trace, schedule_reports(trace, plan, seed), module, end, progress)
-    rows = np.arange(first, end)
-    if handbook:
-        rows = rows[select_handbook_rows(trace, day_start, day_end)[first:end]]
-    fraud, score, sender = trace.fraud[rows], played.score[rows], trace.sender[rows]
-    at_fpr = tuple((fpr, *compute_at_fpr(fraud, score, fpr)[:2]) for fpr in FPRS)
-    figures = Evaluation(
-        rows=len(rows),
-        positives=int(fraud.sum()),
-        average_precision=compute_average_precision(fraud, score),
-        roc_auc=compute_roc_auc(fraud, score),
-        card_precision_at_100=compute_card_precision(fraud, score, sender, trace.time_ms[rows] // DAY_MS),
-        at_fpr=at_fpr,
-        microseconds_per_transaction=played.seconds * 1e6 / end,
-    )
-    return figures, played.score[first:end]
+    run = play_run(trace, module, end, plan, seed, progress)
+    return measure_run(run, select_rows(trace, day_start, day_end, handbook)), run.score[first:end]
 
 
 def select_handbook_rows(trace: Trace, day_start: int, day_end: int) -> NDArray[np.bool_]:

@@ -22,20 +22,19 @@ from numpy.typing import NDArray
 
 from consensus.codec import check_bytes, check_fields, check_int
 from consensus.errors import Rejected
+from ml.definitions import FEATURES_MAX, Bytes, Int64s
 
-LEAVES_MAX: Final = 16  # a leaf mask is 16 bits and its lowest bit one table look-up; 32 gained nothing
+LEAVES_MAX: Final = 64  # a leaf mask is one word of 16, 32 or 64 bits; training grows 16 leaves
 NODES_MAX: Final = 2 * LEAVES_MAX - 1
-TREES_MAX: Final = 512  # a table of masks of 256 kB a feature
-FEATURES_MAX: Final = 32
+MASK_BYTES_MAX: Final = 1024  # of one feature, for all trees: 512 trees of 16 leaves, or 128 of 64: some 2 µs
+TREES_MAX: Final = MASK_BYTES_MAX // 2
 LEAF_SCALE_BITS: Final = 16  # a leaf is its log-odds times 2^16
 VALUE_MAX: Final = 2**24  # log-odds of 256; |margin| <= 2^9 * 2^24 = 2^33
 THRESHOLD_MAX: Final = 254  # a byte always satisfies <= 255
 CHUNK_ROWS: Final = 256  # rows scored at once: arrays small enough that freeing them unmaps no pages
+MASK_WIDTHS: Final = (16, 32, LEAVES_MAX)
 LEAF: Final = 255  # stands in place of a feature at a leaf
-FOREST_ITEMS_MAX: Final = 8 + TREES_MAX * (NODES_MAX + 5)  # values one encoded forest decodes to
-
-Bytes = NDArray[np.uint8]
-Int64s = NDArray[np.int64]
+FOREST_ITEMS_MAX: Final = 8 + 6 * TREES_MAX + 2 * 8 * MASK_BYTES_MAX  # values one encoded forest decodes to
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +60,28 @@ class Forest:
         return sum(tree.value[0] for tree in self.trees)
 
     @cached_property
-    def _masks(self) -> tuple[tuple[int, NDArray[np.uint16]], ...]:
-        """Per feature in use: its number and uint16[256, trees], the leaves its byte leaves reachable."""
-        tables: dict[int, NDArray[np.uint16]] = {}
+    def _leaves(self) -> int:
+        """What a tree's leaves are counted up to, in all tables: 16, 32 or 64."""
+        most = max(tree.feature.count(LEAF) for tree in self.trees)
+        return next(width for width in MASK_WIDTHS if most <= width)
+
+    @cached_property
+    def _masks(self) -> tuple[tuple[int, NDArray[Any]], ...]:
+        """Per feature in use: its number and uint[256, trees], the leaves its byte leaves reachable."""
+        word = np.dtype(f"u{self._leaves // 8}").type
+        every = (1 << self._leaves) - 1
+        tables: dict[int, NDArray[Any]] = {}
         for number, tree in enumerate(self.trees):
             for feature, threshold, left_leaves in _list_splits(tree):
                 if feature not in tables:
-                    tables[feature] = np.full((256, len(self.trees)), 0xFFFF, dtype=np.uint16)
-                tables[feature][threshold + 1 :, number] &= np.uint16(0xFFFF ^ left_leaves)
+                    tables[feature] = np.full((256, len(self.trees)), every, dtype=word)
+                tables[feature][threshold + 1 :, number] &= word(every ^ left_leaves)
         return tuple(sorted(tables.items()))
 
     @cached_property
     def _leaf_values(self) -> Int64s:
-        """int64[trees * 16], leaves from left to right."""
-        values = np.zeros((len(self.trees), LEAVES_MAX), dtype=np.int64)
+        """int64[trees * leaves], leaves from left to right."""
+        values = np.zeros((len(self.trees), self._leaves), dtype=np.int64)
         for number, tree in enumerate(self.trees):
             leaves = [v for f, v in zip(tree.feature, tree.value, strict=True) if f == LEAF]
             values[number, : len(leaves)] = leaves
@@ -82,15 +89,19 @@ class Forest:
 
     def compute_leaves(self, features: Bytes) -> NDArray[np.uint8]:
         """uint8[n, trees]: the exit leaf of each row of uint8[n, features], counted from the left."""
-        reachable = np.full((len(features), len(self.trees)), 0xFFFF, dtype=np.uint16)
+        word, every = np.dtype(f"u{self._leaves // 8}"), (1 << self._leaves) - 1
+        reachable = np.full((len(features), len(self.trees)), every, dtype=word)
         for feature, table in self._masks:
             reachable &= table.take(features[:, feature], axis=0)
-        return _LOWEST_BIT.take(reachable)
+        if self._leaves == 16:
+            return _LOWEST_BIT.take(reachable)
+        leaves: Bytes = np.bitwise_count(~reachable & (reachable - 1))  # the zeros below the lowest bit
+        return leaves
 
     def compute_margins(self, features: Bytes) -> Int64s:
         """int64[n]: log-odds times 2^16 of each row of uint8[n, features]."""
         margins = np.empty(len(features), dtype=np.int64)
-        first = np.arange(len(self.trees), dtype=np.int64) * LEAVES_MAX
+        first = np.arange(len(self.trees), dtype=np.int64) * self._leaves
         for low in range(0, len(features), CHUNK_ROWS):
             rows = slice(low, low + CHUNK_ROWS)
             leaves = self.compute_leaves(features[rows]) + first
@@ -123,9 +134,16 @@ class Forest:
         check_int(features, "forest.features", low=1, high=FEATURES_MAX)
         if type(trees) is not tuple or not 0 < len(trees) <= TREES_MAX:
             raise Rejected(f"must be 1 to {TREES_MAX} trees", field="forest.trees")
-        return cls(
+        forest = cls(
             features, tuple(_check_tree(t, features, f"forest.trees[{i}]") for i, t in enumerate(trees))
         )
+        if forest._leaves // 8 * len(trees) > MASK_BYTES_MAX:
+            raise Rejected(
+                f"{len(trees)} trees of up to {forest._leaves} leaves take too long to score",
+                field="forest.trees",
+                mend=f"use at most {8 * MASK_BYTES_MAX // forest._leaves} such trees",
+            )
+        return forest
 
 
 _LOWEST_BIT: Final = np.zeros(2**16, dtype=np.uint8)

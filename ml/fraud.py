@@ -25,44 +25,15 @@ from consensus.ledger.scoring import (
     TransferColumns,
     Verdicts,
 )
-from ml.features import (
-    BYTE_MAX,
-    COUNTER_MAX,
-    DAY_MS,
-    FEATURE_NAMES,
-    FEATURES_VERSION,
-    ROW,
-    ROW_BYTES,
-    Observation,
-    describe_row,
-    observe,
-)
+from ml.counterfactual import Counterfactual, find_counterfactuals
+from ml.definitions import DAY_MS, FEATURES_VERSION
+from ml.features import describe_row, observe
 from ml.model import Model, decode_model
+from ml.words import describe_feature, measure_feature
 
 PROBE_BLOCKS: Final = 12  # days of the probe: enough for reports to come and clean days to ripen
 PROBE_ROWS: Final = 48  # transactions a block, among 16 accounts
 DIGEST_DOMAIN: Final = b"assay/module/fraud"
-
-# Of features counted by others: how the words put a value (0, 1 or more).
-_COUNT_WORDS: Final = {
-    "sent_lately": "the sender sent {} others in the same ten minutes",
-    "run_reports": "the receiver has {} unexplained reports since its last clean day",
-    "reports": "the receiver has {} unexplained reports within 40 days",
-    "clean_since": "the receiver had {} clean transactions since its newest report",
-    "clean_between": "the receiver had {} clean transactions between its reports",
-}
-_AGE_WORDS: Final = {
-    "run_age_days": ("the receiver's reports since its last clean day began {} days ago", "no such reports"),
-    "clean_age_days": ("the receiver's last clean day is {} days old", "the receiver has no clean day yet"),
-    "newest_report_age_days": (
-        "the receiver's newest reported day is {} days old",
-        "no report on the receiver",
-    ),
-    "oldest_report_age_days": (
-        "the receiver's oldest reported day is {} days old",
-        "no report on the receiver",
-    ),
-}
 
 
 def load(artifact: bytes) -> FraudModule:
@@ -79,10 +50,10 @@ class FraudModule:
     """A ValidationModule over one model artifact; holds no state but the artifact."""
 
     name: Final = "fraud"
-    row_bytes: Final = ROW_BYTES
 
     def __init__(self, artifact: bytes) -> None:
         self.model: Model = decode_model(artifact)
+        self.row_bytes: Final = self.model.definitions.row_bytes
         self._digest = self._compute_digest(artifact)
 
     @property
@@ -98,14 +69,15 @@ class FraudModule:
     def evaluate(
         self, transactions: TransferColumns, reports: ReportColumns, view: ModuleView
     ) -> tuple[Verdicts, NDArray[np.uint8]]:
-        """Score a block in one pass; rows are uint8[k, 226]."""
-        seen = observe(transactions, reports, view.rows, self.model.scale)
+        """Score a block in one pass; rows are uint8[k, row_bytes]."""
+        seen = observe(transactions, reports, view.rows, self.model.scale, self.model.definitions)
         score = self.model.compute_scores(seen.features)
         return Verdicts.from_scores(score, view.thresholds), seen.rows
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         """Why transactions[index] gets its score: Saabas contributions, which add up to the margin."""
-        seen = observe(transactions, _NO_REPORTS, view.rows, self.model.scale)
+        definitions = self.model.definitions
+        seen = observe(transactions, _NO_REPORTS, view.rows, self.model.scale, definitions)
         forest = self.model.forest
         features = seen.features[index]
         shares = forest.explain_margin(features)
@@ -115,27 +87,35 @@ class FraudModule:
         amount = int(transactions.amount[index])
         contributions = tuple(
             Contribution(
-                feature=FEATURE_NAMES[number],
-                value=_measure(number, int(features[number]), amount, int(seen.ratio_64[index])),
+                feature=feature.name,
+                value=measure_feature(feature, byte, amount, int(seen.ratio_64[index])),
                 contribution=int(shares[number]),
-                words=_describe(number, int(features[number]), amount, seen, index),
+                words=describe_feature(definitions, feature, byte, amount, seen, index),
             )
             for number in np.argsort(-np.abs(shares), kind="stable").tolist()
+            for feature, byte in [(definitions.features[number], int(features[number]))]
         )
         return Explanation(int(score[0]), int(outcome), forest.base, margin, contributions)
 
+    def find_counterfactuals(
+        self, transactions: TransferColumns, view: ModuleView, index: int
+    ) -> tuple[Counterfactual, ...]:
+        """What would have to change for transactions[index] to be accepted (some 50 ms: ask, do not always)."""
+        return find_counterfactuals(self.model, transactions, view, index)
+
     def describe_row(self, row: bytes) -> dict[str, int]:
         """What the module keeps of an account, for people."""
-        return describe_row(row)
+        return describe_row(row, self.model.definitions)
 
     def _compute_digest(self, artifact: bytes) -> bytes:
         seen = sha256()
-        rows = np.zeros((16, ROW_BYTES), dtype=np.uint8)
+        rows = np.zeros((16, self.row_bytes), dtype=np.uint8)
         for transactions, reports in _make_probe():
             view = ModuleView(rows, _PROBE_THRESHOLDS)
             verdicts, rows = self.evaluate(transactions, reports, view)
             seen.update(verdicts.score.astype("<i8").tobytes() + verdicts.outcome.tobytes() + rows.tobytes())
-        layout = tuple(f"{name} {ROW[name].str} {ROW[name].shape}" for name in ROW.names or ())
+        row = self.model.definitions.rules.row
+        layout = tuple(f"{name} {row[name].str} {row[name].shape}" for name in row.names or ())
         return sha256(
             encode((DIGEST_DOMAIN, sha256(artifact).digest(), FEATURES_VERSION, layout, seen.digest()))
         ).digest()
@@ -176,39 +156,3 @@ def _make_probe() -> list[tuple[TransferColumns, ReportColumns]]:
             reports = ReportColumns(*(column[chosen] for column in columns))
         blocks.append((transactions, reports))
     return blocks
-
-
-def _measure(number: int, byte: int, amount: int, ratio_64: int) -> int:
-    """A feature's value in its own unit: amount in units, the ratio in hundredths, else the byte."""
-    name = FEATURE_NAMES[number]
-    if name == "amount":
-        return amount
-    return ratio_64 * 100 // 64 if name == "amount_over_mean" else byte
-
-
-def _describe(number: int, byte: int, amount: int, seen: Observation, index: int) -> str:
-    name = FEATURE_NAMES[number]
-    mean_16 = int(seen.mean_16[index])
-    if name == "amount":
-        return f"the amount is {amount:,}"
-    if name == "amount_over_mean":
-        if mean_16 == 0:
-            return "the sender has no earlier amounts to compare with"
-        tenths = int(seen.ratio_64[index]) * 10 // 64
-        return f"the amount is {tenths // 10}.{tenths % 10} times the sender's mean ({mean_16 // 16:,})"
-    if name == "evidence":
-        # the byte counts quarters of a mean
-        return f"amounts beyond 2.5 means came to {_or_more(byte, 4)} means in the sender's last 14 days"
-    if name in _AGE_WORDS:
-        some, none = _AGE_WORDS[name]
-        return none if byte == BYTE_MAX else some.format(byte)
-    return _COUNT_WORDS[name].format(_or_more(byte, 1) if byte else "no")
-
-
-def _or_more(byte: int, parts: int) -> str:
-    whole, rest = divmod(byte, parts)
-    text = f"{whole}" if parts == 1 else f"{whole}.{rest * 100 // parts:02d}"
-    return f"{text} or more" if byte == BYTE_MAX else text
-
-
-assert COUNTER_MAX >= BYTE_MAX << 2  # a ring that is full gives the byte's maximum, in block or out of it

@@ -8,10 +8,15 @@ Leaves out: confidence intervals. Floats are fine here: nothing on the scoring p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from consensus.ledger.scoring import SCORE_MAX
 
 CARDS_PER_DAY: Final = 100  # what the published table lets investigators check a day
 
@@ -60,6 +65,37 @@ def compute_at_fpr(fraud: Labels, score: Int64s, fpr_max: float) -> tuple[float,
     at = usable[-1]
     recall = float(true[at] / true[-1]) if true[-1] else 0.0
     return recall, float(true[at] / (true[at] + false[at])), int(thresholds[at])
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Rows with scores of [low, high): how many, the risk that the scores state, and the frauds' share."""
+
+    low: int
+    high: int
+    rows: int
+    stated: float
+    found: float
+
+
+RELIABILITY_EDGES: Final = (0, 50, 100, 200, 500, 1_000, 2_000, 4_000, 6_000, 8_000, 9_000, 9_500, 10_001)
+
+
+def compute_reliability(fraud: Labels, score: Int64s) -> list[ReliabilityBin]:
+    """What scores state beside what was found, in bins of RELIABILITY_EDGES that hold any row."""
+    bins = []
+    for low, high in pairwise(RELIABILITY_EDGES):
+        rows = np.flatnonzero((score >= low) & (score < high))
+        if len(rows):
+            stated, found = float(score[rows].mean()) / SCORE_MAX, float(fraud[rows].mean())
+            bins.append(ReliabilityBin(low, high, len(rows), stated, found))
+    return bins
+
+
+def compute_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Expected calibration error: |stated - found| averaged over rows."""
+    rows = sum(b.rows for b in bins)
+    return sum(b.rows * abs(b.stated - b.found) for b in bins) / rows if rows else 0.0
 
 
 def compute_card_precision(

@@ -1,4 +1,4 @@
-"""The model artifact: a forest, its feature scale, its calibration, suggested thresholds, its card.
+"""The model artifact: feature definitions, a forest, its scale, calibration, suggested thresholds, its card.
 
     magic (8 bytes) | canonical msgpack | SHA-256 of all before (32 bytes)
 
@@ -6,14 +6,16 @@ Invariant: decode(encode(m)) == m and no other bytes decode to m; a byte changed
 cut short, is refused. Everything inside is an integer, text or bytes, so a model means the same on
 every machine; its digest is the SHA-256 of the whole artifact. Metrics stand in hundredths of a per
 cent. The thresholds are a suggestion: a chain's parameters decide.
-Leaves out: what the features mean (ml/features.py) and how a model comes about (ml/training.py).
+Leaves out: how features are computed (ml/features.py) and how a model comes about (ml/training.py).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +25,11 @@ from numpy.typing import NDArray
 from consensus.codec import check_bytes, check_fields, check_int, check_str, decode, encode
 from consensus.errors import Fault, Rejected
 from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds
-from ml.features import BYTE_MAX, FEATURE_NAMES, FEATURES_VERSION, FeatureScale
+from ml.definitions import BYTE_MAX, FEATURES_VERSION, Definitions, FeatureScale, check_definitions
 from ml.forest import FOREST_ITEMS_MAX, LEAF_SCALE_BITS, Forest
 
 MAGIC: Final = b"assaymdl"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 CHECKSUM_BYTES: Final = 32
 MODEL_BYTES_MAX: Final = 262_144  # 512 trees of 16 leaves take some 130 kB; has to fit a transaction
 CARD_ENTRIES_MAX: Final = 64  # files or metrics a card may list
@@ -37,7 +39,9 @@ KNOTS: Final = (2 * MARGIN_CLIP >> KNOT_BITS) + 1
 KNOT_SCALE_BITS: Final = 8  # knots are scores times 256
 KNOT_MAX: Final = SCORE_MAX << KNOT_SCALE_BITS
 AMOUNT_EDGE_MAX: Final = 2**53  # money's bound, plus one: an edge no amount reaches
-MODEL_ITEMS_MAX: Final = FOREST_ITEMS_MAX + KNOTS + BYTE_MAX + 4 * CARD_ENTRIES_MAX + 64
+MODEL_ITEMS_MAX: Final = (
+    FOREST_ITEMS_MAX + KNOTS + BYTE_MAX + 4 * CARD_ENTRIES_MAX + 320
+)  # the last: definitions
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ class Calibration:
         return score
 
 
+def make_sigmoid(slope: float, offset: float) -> Calibration:
+    """The knots of 1 / (1 + exp(-(slope * margin + offset)))."""
+    clip = MARGIN_CLIP / 2**LEAF_SCALE_BITS
+    margins = (2 * clip * number / (KNOTS - 1) - clip for number in range(KNOTS))
+    bounded = (min(max(slope * margin + offset, -30.0), 30.0) for margin in margins)
+    return Calibration(tuple(round(KNOT_MAX / (1 + math.exp(-x))) for x in bounded))
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """Where a model comes from.
@@ -85,6 +97,7 @@ class ModelCard:
 class Model:
     """All that is learned. encode() is its one byte form."""
 
+    definitions: Definitions
     forest: Forest
     scale: FeatureScale
     calibration: Calibration
@@ -92,7 +105,7 @@ class Model:
     card: ModelCard
 
     def compute_scores(self, features: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """int64[n] in 0..SCORE_MAX from uint8[n, FEATURES]."""
+        """int64[n] in 0..SCORE_MAX from uint8[n, F]."""
         return self.calibration.compute_scores(self.forest.compute_margins(features))
 
     def encode(self) -> bytes:
@@ -102,7 +115,7 @@ class Model:
             (
                 FORMAT_VERSION,
                 FEATURES_VERSION,
-                FEATURE_NAMES,
+                self.definitions.to_fields(),
                 self.forest.to_fields(),
                 (self.scale.amount_edges, self.scale.large_amount),
                 self.calibration.knots,
@@ -140,24 +153,33 @@ def decode_model(artifact: bytes) -> Model:
             "is damaged or cut short (its checksum does not match)", field="model", mend="copy it again"
         )
     fields = decode(body[len(MAGIC) :], what="model", bytes_max=MODEL_BYTES_MAX, items_max=MODEL_ITEMS_MAX)
-    form, version, names, forest, scale, knots, thresholds, card = check_fields(fields, 8, "model")
-    if form != FORMAT_VERSION or version != FEATURES_VERSION or names != FEATURE_NAMES:
+    form, version, definitions, forest, scale, knots, thresholds, card = check_fields(fields, 8, "model")
+    if form != FORMAT_VERSION or version != FEATURES_VERSION:
         raise Rejected(
-            f"was made for format {form!r} and feature definitions {version!r}; this code has "
+            f"was made for format {form!r} and feature vocabulary {version!r}; this code has "
             f"{FORMAT_VERSION} and {FEATURES_VERSION}",
             field="model",
             mend="train it again with this version",
         )
     model = Model(
+        definitions=check_definitions(definitions),
         forest=Forest.from_fields(forest),
         scale=_check_scale(scale),
         calibration=_check_calibration(knots),
         thresholds=_check_thresholds(thresholds),
         card=_check_card(card),
     )
-    if model.forest.features != len(FEATURE_NAMES):
-        raise Rejected(f"must be {len(FEATURE_NAMES)}", field="model.forest.features")
+    if model.forest.features != len(model.definitions):
+        raise Rejected(f"must be {len(model.definitions)}", field="model.forest.features")
     return model
+
+
+def get_version(distribution: str) -> str:
+    """The installed version of a distribution, or that there is none."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def read_model(path: Path) -> Model:

@@ -28,10 +28,12 @@ from consensus.ledger.scoring import (
     ValidationModule,
 )
 from ml.dataset import Trace
-from ml.features import DAY_MS, FEATURES, LABEL_DELAY_DAYS, ROW_BYTES, FeatureScale, observe
+from ml.definitions import DAY_MS, DEFAULT_DEFINITIONS, Definitions, FeatureScale
+from ml.features import observe
 
 BLOCK_ROWS: Final = 1000  # the block size that budgets are stated for
 OBSERVE_ONLY: Final = Thresholds(REFUSE_NEVER, REFUSE_NEVER)
+LABEL_DELAY_DAYS: Final = DEFAULT_DEFINITIONS.rules.label_delay_days
 
 Int64s = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]  # (what, done, total)
@@ -152,25 +154,30 @@ def play_features(
     end: int | None = None,
     progress: Progress = ignore_progress,
     refuse: Refuse | None = None,
+    definitions: Definitions = DEFAULT_DEFINITIONS,
 ) -> NDArray[np.uint8]:
-    """uint8[end, FEATURES] of the trace's first `end` rows.
+    """uint8[end, F] of the trace's first `end` rows.
 
-    With `refuse` (uint8[n, FEATURES] to bool[n]) the state never sees the rows that it names, nor any
+    With `refuse` (uint8[n, F] to bool[n]) the state never sees the rows that it names, nor any
     report on them: as on a chain that refuses. Their features are those they were refused by.
     """
     stop = len(trace) if end is None else end
-    state = np.zeros((len(trace.names), ROW_BYTES), dtype=np.uint8)
-    features = np.zeros((stop, FEATURES), dtype=np.uint8)
+    state = np.zeros((len(trace.names), definitions.row_bytes), dtype=np.uint8)
+    features = np.zeros((stop, len(definitions)), dtype=np.uint8)
     refused = np.zeros(stop, dtype=bool)
     for block in iterate_blocks(trace, schedule, end=stop):
         transactions, reports, rows = block.transactions, block.reports, state[block.accounts]
-        seen = observe(transactions, reports, rows, scale)
+        seen = observe(transactions, reports, rows, scale, definitions)
         features[block.start : block.end] = seen.features
         if refuse is not None:
             refused[block.start : block.end] = refuse(seen.features)
             kept, known = ~refused[block.start : block.end], ~refused[block.reported]
             seen = observe(
-                _select_transfers(transactions, kept), _select_reports(reports, known), rows, scale
+                _select_transfers(transactions, kept),
+                _select_reports(reports, known),
+                rows,
+                scale,
+                definitions,
             )
         state[block.accounts] = seen.rows
         progress("features", block.end, stop)

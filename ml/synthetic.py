@@ -36,33 +36,55 @@ ROWS_MAX: Final = 20_000_000  # some 1 GB of columns while it is made
 FAVOURITES: Final = 12  # shops a person pays; regular customers make a shop's clean days
 NIGHT_HOURS: Final = 6  # nobody pays before six
 
-# Frauds begun per 10,000 accounts and day. Together about 3 % of rows are fraud.
-SPELLS_PER_MYRIAD: Final = 10
-SHOPS_PER_MYRIAD: Final = 4
-BURSTS_PER_MYRIAD: Final = 4
-MULES_PER_MYRIAD: Final = 3
-CASH_OUTS_PER_MYRIAD: Final = 6
-PROBES_PER_MYRIAD: Final = 3
-
 Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class TownRules:
+    """How frauds go about it. Pairs are [least, end); `_per_myriad`: begun per 10,000 accounts and day.
+
+    The defaults make some 3 % of rows frauds; other rules show what a model makes of frauds it never saw.
+    """
+
+    spells_per_myriad: int = 10
+    spell_days: tuple[int, int] = (3, 15)
+    spell_ratio: tuple[int, int] = (3, 8)
+    spell_fifths: int = 2  # of a spell's payments are the thief's
+    shops_per_myriad: int = 4
+    shop_days: tuple[int, int] = (14, 31)
+    bursts_per_myriad: int = 4
+    burst_payments: tuple[int, int] = (8, 16)
+    burst_ms: int = 60_000
+    mules_per_myriad: int = 3
+    mule_people: tuple[int, int] = (3, 6)
+    mule_pace_ms: tuple[int, int] = (60_000, 1_200_000)
+    cash_outs_per_myriad: int = 6
+    cash_out_ratio: tuple[int, int] = (6, 20)
+    probes_per_myriad: int = 3
+
+
+TOWN: Final = TownRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """A labelled trace and, for people who look into it, each row's pattern: uint8[n] into PATTERNS."""
+    """A labelled trace and, for people who look into it, each row's pattern: uint8[n] into `patterns`."""
 
     trace: Trace
     pattern: NDArray[np.uint8]
+    patterns: tuple[str, ...] = PATTERNS
 
 
-def generate_workload(seed: int, accounts: int = 400, days: int = 30, per_day: int = 400) -> Workload:
+def generate_workload(
+    seed: int, accounts: int = 400, days: int = 30, per_day: int = 400, rules: TownRules = TOWN
+) -> Workload:
     """`days` days of about `per_day` payments among `accounts` accounts, frauds among them.
 
     Raises Rejected for sizes that make no workload.
     """
     _check_sizes(seed, accounts, days, per_day)
     random = np.random.Generator(np.random.PCG64(seed))
-    town = _Town(random, accounts, per_day)
+    town = _Town(random, accounts, per_day, rules)
     rows = [town.pay_day(day) for day in range(days)]
     sender, receiver, amount, time, pattern = (np.concatenate(column) for column in zip(*rows, strict=True))
     pattern = pattern.copy()
@@ -102,8 +124,11 @@ def _check_sizes(seed: int, accounts: int, days: int, per_day: int) -> None:
 class _Town:
     """Who pays whom, how often and how much. Even accounts are people; odd ones sell, and pay rarely."""
 
-    def __init__(self, random: np.random.Generator, accounts: int, per_day: int) -> None:
+    def __init__(
+        self, random: np.random.Generator, accounts: int, per_day: int, rules: TownRules = TOWN
+    ) -> None:
         self.random = random
+        self.rules = rules
         self.accounts = accounts
         self.people = np.arange(0, accounts, SHOP_SHARE)
         self.shops = np.arange(1, accounts, SHOP_SHARE)
@@ -157,10 +182,10 @@ def _capture_shops(
     random: np.random.Generator, town: _Town, days: int, receiver: Int64s, time: Int64s, pattern: Int64s
 ) -> None:
     for day in range(days):
-        for _ in range(town.count_frauds(SHOPS_PER_MYRIAD)):
+        for _ in range(town.count_frauds(town.rules.shops_per_myriad)):
             shop = town.shops[random.integers(0, len(town.shops))]
             start = (START_DAY + day) * DAY_MS
-            end = start + int(random.integers(14, 31)) * DAY_MS
+            end = start + int(random.integers(*town.rules.shop_days)) * DAY_MS
             pattern[(receiver == shop) & (time >= start) & (time < end)] = SHOP
 
 
@@ -174,13 +199,13 @@ def _steal_cards(
     pattern: Int64s,
 ) -> None:
     for day in range(days):
-        for _ in range(town.count_frauds(SPELLS_PER_MYRIAD)):
+        for _ in range(town.count_frauds(town.rules.spells_per_myriad)):
             person = town.people[random.integers(0, len(town.people))]
             start = (START_DAY + day) * DAY_MS
-            end = start + int(random.integers(3, 15)) * DAY_MS
+            end = start + int(random.integers(*town.rules.spell_days)) * DAY_MS
             rows = np.flatnonzero((sender == person) & (time >= start) & (time < end))
-            rows = rows[random.integers(0, 5, len(rows)) < 2]
-            amount[rows] *= random.integers(3, 8, len(rows))
+            rows = rows[random.integers(0, 5, len(rows)) < town.rules.spell_fifths]
+            amount[rows] *= random.integers(*town.rules.spell_ratio, len(rows))
             pattern[rows] = SPELL
 
 
@@ -202,23 +227,23 @@ def _insert_frauds(
     for day in range(days):
         dawn = (START_DAY + day) * DAY_MS
         latest = DAY_MS - DAY_MS // 12  # so that a fraud ends on the day it begins
-        for _ in range(town.count_frauds(BURSTS_PER_MYRIAD)):
+        for _ in range(town.count_frauds(town.rules.bursts_per_myriad)):
             victim, time = draw_person(), dawn + draw(0, latest)
-            for _ in range(draw(8, 16)):
+            for _ in range(draw(*town.rules.burst_payments)):
                 amount = int(town.level[victim]) * draw(4, 9) // 4
-                rows.append((victim, draw_shop(), amount, time + draw(0, 60_000), BURST))
-        for _ in range(town.count_frauds(MULES_PER_MYRIAD)):
-            chain = [draw_person() for _ in range(draw(3, 6))]
+                rows.append((victim, draw_shop(), amount, time + draw(0, town.rules.burst_ms), BURST))
+        for _ in range(town.count_frauds(town.rules.mules_per_myriad)):
+            chain = [draw_person() for _ in range(draw(*town.rules.mule_people))]
             amount, time = int(town.level[chain[0]]) * draw(8, 25), dawn + draw(0, latest)
             for giver, taker in pairwise(chain):
                 rows.append((giver, taker, amount, time, MULE))
                 amount -= amount * draw(3, 10) // 100  # each mule keeps a cut
-                time += draw(60_000, 1_200_000)
-        for _ in range(town.count_frauds(CASH_OUTS_PER_MYRIAD)):
+                time += draw(*town.rules.mule_pace_ms)
+        for _ in range(town.count_frauds(town.rules.cash_outs_per_myriad)):
             victim = draw_person()
-            amount = int(town.level[victim]) * draw(6, 20)
+            amount = int(town.level[victim]) * draw(*town.rules.cash_out_ratio)
             rows.append((victim, draw_shop(), amount, dawn + draw(0, latest), CASH_OUT))
-        for _ in range(town.count_frauds(PROBES_PER_MYRIAD)):
+        for _ in range(town.count_frauds(town.rules.probes_per_myriad)):
             victim, shop, time = draw_person(), draw_shop(), dawn + draw(0, latest)
             for _ in range(draw(2, 5)):
                 rows.append((victim, shop, draw(1, 100), time, PROBE))

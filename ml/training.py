@@ -17,39 +17,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consensus.errors import Fault, Rejected
-from consensus.ledger.scoring import SCORE_MAX, Thresholds
+from ml.calibration import BUDGET, Budget, choose_thresholds, fit_calibration, measure_scores
 from ml.dataset import Trace
-from ml.features import BYTE_MAX, DAY_MS, FEATURE_NAMES, FEATURES, FeatureScale
-from ml.forest import LEAF, LEAF_SCALE_BITS, LEAVES_MAX, Forest, Tree
-from ml.metrics import compute_at_fpr, compute_average_precision, compute_roc_auc
-from ml.model import (
-    AMOUNT_EDGE_MAX,
-    KNOT_BITS,
-    KNOT_MAX,
-    KNOTS,
-    MARGIN_CLIP,
-    Calibration,
-    Model,
-    ModelCard,
-)
+from ml.definitions import BYTE_MAX, DAY_MS, DEFAULT_DEFINITIONS, Definitions, FeatureScale
+from ml.forest import LEAF, LEAF_SCALE_BITS, Forest, Tree
+from ml.metrics import compute_at_fpr
+from ml.model import AMOUNT_EDGE_MAX, Model, ModelCard, get_version
 from ml.playback import ON_TIME, Progress, ReportPlan, ignore_progress, play_features, schedule_reports
 
 TREES: Final = 64
+LEAVES: Final = 16  # a tree; 32 gained nothing
+CHECK_ROWS: Final = 65_536  # compared at a time
 POSITIVES_MIN: Final = 20  # fewer frauds teach nothing that holds
 LARGE_PRECISION: Final = (9, 10)  # an amount explains a report if 9 of 10 such amounts are frauds
 LARGE_ROWS_MIN: Final = 10
-# Suggested thresholds: what share of clean transactions they may touch, on a chain that refuses and on one
-# that does not.
-FLAG_FPR: Final = 0.005
-REFUSE_FPR: Final = 0.001
-
 # How labels may arrive, and the weight of each in training (tenths).
 LATE: Final = (7, 21)
 MIXTURE: Final[tuple[tuple[ReportPlan, int], ...]] = (
@@ -64,7 +51,7 @@ REFUSING_WEIGHT: Final = 10  # of the rows as a refusing chain sees them
 
 PARAMETERS: Final[dict[str, Any]] = {
     "objective": "binary",
-    "num_leaves": LEAVES_MAX,
+    "num_leaves": LEAVES,
     "learning_rate": 0.08,
     "min_data_in_leaf": 100,
     "lambda_l2": 10.0,
@@ -84,12 +71,14 @@ Int64s = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What is trained on: uint8[n, FEATURES], 0/1 labels, weights, and each row's sender."""
+    """What is trained on: uint8[n, F], 0/1 labels, weights, and each row's sender."""
 
     features: Bytes
     fraud: Bytes
     weight: NDArray[np.float64]
     sender: Int64s
+    names: tuple[str, ...]  # of the features
+    trees: int  # to grow on them
 
 
 def train_model(
@@ -99,9 +88,13 @@ def train_model(
     seed: int,
     data_sha256: tuple[bytes, ...],
     progress: Progress = ignore_progress,
+    definitions: Definitions = DEFAULT_DEFINITIONS,
+    budget: Budget = BUDGET,
+    trees: int | None = None,
 ) -> Model:
     """A model trained on the rows of days [day_start, day_end); earlier rows warm the state up.
 
+    trees: how many to grow (None: TREES).
     Raises Rejected if the trace has no labels, or too few rows or frauds in the range, or if LightGBM is
     not installed; Fault if the exported forest is not equal to the trained one.
     """
@@ -118,8 +111,10 @@ def train_model(
             mend=f"choose days with at least {POSITIVES_MIN} frauds, and clean rows",
         )
     scale = learn_scale(trace.amount[first:end], fraud)
-    on_time, rows = _play_mixture(trace, first, end, scale, seed, progress)
-    rows = _add_refusals(rows, trace, first, end, scale, seed, progress)
+    on_time, rows = _play_mixture(
+        trace, first, end, scale, definitions, seed, progress, TREES if trees is None else trees
+    )
+    rows = _add_refusals(rows, trace, first, end, scale, definitions, seed, progress)
 
     booster = _grow(rows, seed, progress)
     forest, leaf_places = export_forest(booster.dump_model())
@@ -129,10 +124,7 @@ def train_model(
     calibration = fit_calibration(margins, rows.fraud, rows.weight)
     scores = calibration.compute_scores(margins[on_time])
     refusing_scores = calibration.compute_scores(margins[-len(fraud) :])  # as _add_refusals appended them
-    flag, refuse = (
-        max(compute_at_fpr(fraud, seen, fpr)[2] for seen in (scores, refusing_scores))
-        for fpr in (FLAG_FPR, REFUSE_FPR)
-    )
+    thresholds = choose_thresholds([(fraud, scores), (fraud, refusing_scores)], budget)
     card = ModelCard(
         data_sha256=data_sha256,
         day_start=day_start,
@@ -140,10 +132,10 @@ def train_model(
         rows=len(fraud),
         positives=positives,
         seed=seed,
-        code_version=f"assay {_get_version('assay-node')}, lightgbm {_get_version('lightgbm')}",
-        metrics=_measure(fraud, scores),
+        code_version=f"assay {get_version('assay-node')}, lightgbm {get_version('lightgbm')}",
+        metrics=measure_scores(fraud, scores, budget),
     )
-    return Model(forest, scale, calibration, Thresholds(flag, max(flag, refuse)), card)
+    return Model(definitions, forest, scale, calibration, thresholds, card)
 
 
 def find_rows(trace: Trace, day_start: int, day_end: int) -> tuple[int, int]:
@@ -179,7 +171,14 @@ def learn_scale(amount: Int64s, fraud: Bytes) -> FeatureScale:
 
 
 def _play_mixture(
-    trace: Trace, first: int, end: int, scale: FeatureScale, seed: int, progress: Progress
+    trace: Trace,
+    first: int,
+    end: int,
+    scale: FeatureScale,
+    definitions: Definitions,
+    seed: int,
+    progress: Progress,
+    trees: int,
 ) -> tuple[slice, _Rows]:
     """Every row once per kind of reporting; the slice holds those whose reports came on time."""
     assert trace.fraud is not None
@@ -190,18 +189,27 @@ def _play_mixture(
             progress(what, number * total + done, len(MIXTURE) * total)
 
         schedule = schedule_reports(trace, plan, seed + number)
-        parts.append(play_features(trace, schedule, scale, end, report)[first:])
+        parts.append(play_features(trace, schedule, scale, end, report, definitions=definitions)[first:])
     n = end - first
     return slice(0, n), _Rows(
         features=np.concatenate(parts),
         fraud=np.tile(trace.fraud[first:end], len(MIXTURE)),
         weight=np.repeat([weight / 10 for _, weight in MIXTURE], n),
         sender=np.tile(trace.sender[first:end], len(MIXTURE)),
+        names=definitions.names,
+        trees=trees,
     )
 
 
 def _add_refusals(
-    rows: _Rows, trace: Trace, first: int, end: int, scale: FeatureScale, seed: int, progress: Progress
+    rows: _Rows,
+    trace: Trace,
+    first: int,
+    end: int,
+    scale: FeatureScale,
+    definitions: Definitions,
+    seed: int,
+    progress: Progress,
 ) -> _Rows:
     """The rows, and each once more as it looks on a chain that refuses by a first model.
 
@@ -211,16 +219,24 @@ def _add_refusals(
     n = end - first
     forest, _ = export_forest(_grow(rows, seed, progress).dump_model())
     margins = forest.compute_margins(rows.features[:n])
-    _, _, limit = compute_at_fpr(rows.fraud[:n], margins, REFUSE_FPR)
+    _, _, limit = compute_at_fpr(rows.fraud[:n], margins, BUDGET.refuse_fpr)
     schedule = schedule_reports(trace, ON_TIME, seed)
     refusing = play_features(
-        trace, schedule, scale, end, progress, lambda seen: forest.compute_margins(seen) >= limit
+        trace,
+        schedule,
+        scale,
+        end,
+        progress,
+        lambda seen: forest.compute_margins(seen) >= limit,
+        definitions,
     )
     return _Rows(
         features=np.concatenate((rows.features, refusing[first:])),
         fraud=np.concatenate((rows.fraud, rows.fraud[:n])),
         weight=np.concatenate((rows.weight, np.full(n, REFUSING_WEIGHT / 10))),
         sender=np.concatenate((rows.sender, rows.sender[:n])),
+        names=rows.names,
+        trees=rows.trees,
     )
 
 
@@ -241,12 +257,12 @@ def _grow(rows: _Rows, seed: int, progress: Progress) -> Any:
         rows.features,
         rows.fraud.astype(np.float64),
         weight=rows.weight,
-        feature_name=list(FEATURE_NAMES[: rows.features.shape[1]]),
+        feature_name=list(rows.names),
         params={"verbose": -1, "max_bin": BYTE_MAX},
     )
-    callback: Callable[[Any], None] = lambda env: progress("trees", env.iteration + 1, TREES)  # noqa: E731
+    callback: Callable[[Any], None] = lambda env: progress("trees", env.iteration + 1, rows.trees)  # noqa: E731
     return lightgbm.train(
-        {**PARAMETERS, "seed": seed % 2**31}, data, num_boost_round=TREES, callbacks=[callback]
+        {**PARAMETERS, "seed": seed % 2**31}, data, num_boost_round=rows.trees, callbacks=[callback]
     )
 
 
@@ -295,6 +311,9 @@ def export_forest(dump: dict[str, Any]) -> tuple[Forest, list[list[int]]]:
 def check_equal(booster: Any, forest: Forest, leaf_places: list[list[int]], features: Bytes) -> None:
     """Raise Fault unless both forests take each row of `features` to the same leaf of each tree, with
     margins apart by at most half a unit of 2^-16 a tree (the leaves' rounding)."""
+    for low in range(CHECK_ROWS, len(features), CHECK_ROWS):  # leaf numbers of all rows would fill the memory
+        check_equal(booster, forest, leaf_places, features[low : low + CHECK_ROWS])
+    features = features[:CHECK_ROWS]
     expected = booster.predict(features, pred_leaf=True).reshape(len(features), -1)
     leaves = forest.compute_leaves(features)
     for number, places in enumerate(leaf_places):
@@ -314,56 +333,14 @@ def _score_out_of_fold(rows: _Rows, seed: int, progress: Progress) -> Int64s:
         seen, held = half != fold, half == fold
         if rows.fraud[seen].sum() in (0, seen.sum()):
             seen = np.ones(len(half), dtype=bool)  # too few senders to hold any out
-        part = _Rows(rows.features[seen], rows.fraud[seen], rows.weight[seen], rows.sender[seen])
+        part = _Rows(
+            rows.features[seen],
+            rows.fraud[seen],
+            rows.weight[seen],
+            rows.sender[seen],
+            rows.names,
+            rows.trees,
+        )
         forest, _ = export_forest(_grow(part, seed, progress).dump_model())
         margins[held] = forest.compute_margins(rows.features[held])
     return margins
-
-
-def fit_calibration(margins: Int64s, fraud: Bytes, weight: NDArray[np.float64]) -> Calibration:
-    """Platt's sigmoid (1999) through margins and labels, as integer knots: rising, so no new ties."""
-    x = margins / 2**LEAF_SCALE_BITS
-    slope, offset = 1.0, 0.0
-    for _ in range(25):  # Newton's steps; converges in about six
-        p = 1 / (1 + np.exp(-np.clip(slope * x + offset, -30, 30)))
-        curve = weight * np.maximum(p * (1 - p), 1e-12)
-        pull = weight * (fraud - p)
-        xx, x1, one = float((curve * x * x).sum()), float((curve * x).sum()), float(curve.sum())
-        det = xx * one - x1 * x1
-        if det <= 1e-9:
-            break  # all margins alike
-        gx, g1 = float((pull * x).sum()), float(pull.sum())
-        step = ((one * gx - x1 * g1) / det, (xx * g1 - x1 * gx) / det)
-        slope, offset = slope + step[0], offset + step[1]
-        if max(map(abs, step)) < 1e-9:
-            break
-    slope = min(max(slope, 0.25), 4.0)  # scores must rise with margins, and not by leaps
-    knots = []
-    for number in range(KNOTS):
-        margin = ((number << KNOT_BITS) - MARGIN_CLIP) / 2**LEAF_SCALE_BITS
-        knots.append(round(KNOT_MAX / (1 + math.exp(-min(max(slope * margin + offset, -30), 30)))))
-    return Calibration(tuple(knots))
-
-
-def _measure(fraud: Bytes, scores: Int64s) -> tuple[tuple[str, int], ...]:
-    flagged = compute_at_fpr(fraud, scores, FLAG_FPR)
-    refused = compute_at_fpr(fraud, scores, REFUSE_FPR)
-    figures = {
-        "average_precision": compute_average_precision(fraud, scores),
-        "roc_auc": compute_roc_auc(fraud, scores),
-        "flag_recall": flagged[0],
-        "flag_precision": flagged[1],
-        "refuse_recall": refused[0],
-        "refuse_precision": refused[1],
-    }
-    return tuple((name, round(value * SCORE_MAX)) for name, value in figures.items())
-
-
-def _get_version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-assert FEATURES <= BYTE_MAX

@@ -84,6 +84,8 @@ def print_verdict(document: dict[str, Any]) -> None:
         base = (f"{module['base']:+d}", "base", "", "before anything is known")
         margin = (f"{module['margin']:+d}", "margin", "", "the sum, which the score follows from")
         print_table(("contribution", "feature", "value", "in words"), [*rows, base, margin])
+        for change in module.get("counterfactuals", ()):
+            print(f"accepted with {change['words']} (score {change['score']})")
 
 
 def _describe_thresholds(model: dict[str, Any]) -> str:

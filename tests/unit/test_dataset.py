@@ -167,3 +167,27 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows, labelled):
     assert again.amount.tolist() == amount.tolist()
     assert [again.names[i] for i in again.sender] == [trace.names[i] for i in sender]
     assert (again.fraud is None) == (fraud is None)
+
+
+def test_ratings_become_labels_and_a_constant_stands_for_amounts(write):
+    path = write("t,sender,receiver,rating\n1,a,b,-10\n2,a,c,5\n3,b,c,0\n4,c,a,-0\n")
+    trace = read_trace([path], parse_columns("label=rating<0,amount=#7"))
+    assert trace.fraud is not None
+    assert trace.fraud.tolist() == [1, 0, 0, 0]
+    assert trace.amount.tolist() == [7, 7, 7, 7]
+    broken = write("t,sender,receiver,rating\n1,a,b,--1\n", "broken.csv")
+    with pytest.raises(Rejected, match="label"):
+        read_trace([broken], parse_columns("label=rating<0,amount=#7"))
+
+
+def test_kinds_of_fraud_are_read_where_all_files_name_them(write):
+    first = write("t,sender,receiver,amount,fraud,pattern\n1,a,b,1,0,clean\n2,a,b,1,1,mule\n", "1.csv")
+    trace = read_trace([first])
+    assert trace.pattern is not None
+    assert [trace.patterns[k] for k in trace.pattern] == ["clean", "mule"]
+    without = write(HEADER + "3,a,b,1,0\n", "2.csv")
+    assert read_trace([first, without]).pattern is None
+    rows = "".join(f"{n},a,b,1,0,kind-{n}\n" for n in range(70))
+    many = write("t,sender,receiver,amount,fraud,pattern\n" + rows, "3.csv")
+    with pytest.raises(Rejected, match="more than 64 patterns"):
+        read_trace([many])

@@ -12,9 +12,25 @@ from hypothesis import strategies as st
 
 from consensus.ledger.scoring import MODULE_ROW_BYTES_MAX, ReportColumns, TransferColumns
 from ml import features as f
+from ml.definitions import (
+    DECAY_DAYS,
+    DEFAULT_DEFINITIONS,
+    KINDS,
+    LATELY_CHOICES_MS,
+    RULE_BOUNDS,
+    SENDER_KINDS,
+    Definitions,
+    Feature,
+    FeatureScale,
+    RowRules,
+    check_definitions,
+)
+from ml.rings import AMOUNT_MAX
 
-SCALE = f.FeatureScale(amount_edges=(1, 100, 1_000, 10_000, 100_000), large_amount=500_000)
+SCALE = FeatureScale(amount_edges=(1, 100, 1_000, 10_000, 100_000), large_amount=500_000)
 ACCOUNTS = 5
+RULES = DEFAULT_DEFINITIONS.rules
+ROW_BYTES = DEFAULT_DEFINITIONS.row_bytes
 
 
 @dataclass
@@ -36,72 +52,84 @@ class Account:
 class Oracle:
     """The feature definitions, transaction by transaction, with dictionaries instead of rings."""
 
-    def __init__(self) -> None:
+    def __init__(self, definitions: Definitions = DEFAULT_DEFINITIONS) -> None:
         self.accounts = [Account() for _ in range(ACCOUNTS)]
+        self.definitions = definitions
 
     def observe(self, sender: int, receiver: int, amount: int, time: int) -> list[int]:
-        return [
-            sum(amount >= edge for edge in SCALE.amount_edges),
-            *self._send(self.accounts[sender], min(amount, f.AMOUNT_MAX), time),
-            *self._receive(self.accounts[receiver], time // f.DAY_MS),
-        ]
+        sent = self._send(self.accounts[sender], min(amount, AMOUNT_MAX), time)
+        received = self._receive(self.accounts[receiver], time // f.DAY_MS)
+        sent["amount"] = sum(amount >= edge for edge in SCALE.amount_edges)
+        values = []
+        for feature in self.definitions.features:
+            value = {**sent, **received}[feature.kind]
+            values.append(min(value(*feature.arguments) if callable(value) else value, 255))
+        return values
 
-    def _send(self, a: Account, amount: int, time: int) -> list[int]:
+    def _send(self, a: Account, amount: int, time: int) -> dict[str, object]:
+        rules = self.definitions.rules
         own_day = time // f.DAY_MS
         day = own_day if a.sent_day is None else max(own_day, a.sent_day)
         elapsed = 0 if a.sent_day is None else day - a.sent_day
         if elapsed or a.sent_day is None:
-            keep = int(f.DECAY[min(elapsed, f.DECAY_DAYS)])
+            keep = int(rules.decay[min(elapsed, DECAY_DAYS)])
             a.total, a.count = (a.total * keep + 2**15) >> 16, (a.count * keep + 2**15) >> 16
             if elapsed and a.count > f.COUNT_DAWN_MAX:
                 a.total, a.count = a.total >> 1, a.count >> 1
-            a.limit = min(f.WINSOR * (a.total // a.count), f.AMOUNT_MAX) if a.count else f.AMOUNT_MAX
-            a.sent_day = day
+            most = rules.winsor_means * (a.total // a.count) if a.count else AMOUNT_MAX
+            a.limit, a.sent_day = min(most, AMOUNT_MAX), day
         mean_16 = (a.total * 16 // a.count if a.total < 2**58 else a.total // a.count * 16) if a.count else 0
         ratio = min(amount * 1024 // max(mean_16, 1), f.RATIO_MAX) if a.count else 64
-        window = sum(min(v, f.COUNTER_MAX) for d, v in a.evidence.items() if day - d < f.EVIDENCE_WINDOW_DAYS)
-        span = max(time // f.LATELY_MS + 1, a.span)
+        evidence = {d: v for d, v in a.evidence.items() if day - d < rules.evidence_days}
+        span = max(time // rules.lately_ms + 1, a.span)
         before = a.in_span if span == a.span else 0
         a.span, a.in_span = span, before + 1
-        if day - own_day < f.EVIDENCE_DAYS:
-            a.evidence[own_day] += min(max(ratio - f.EVIDENCE_RATIO_64 >> 2, 0), f.EVIDENCE_ONE_MAX)
+        seen = {
+            "amount_over_mean": sum(ratio >= e for e in f.RATIO_EDGES.tolist()),
+            "evidence": lambda days: (
+                sum(min(v, f.COUNTER_MAX) for d, v in evidence.items() if day - d < days) >> 2
+            ),
+            "sent_count": a.count // f.COUNT_ONE,
+            "sent_lately": before,
+        }
+        if day - own_day < rules.evidence_days:
+            a.evidence[own_day] += min(max(ratio - rules.evidence_ratio_64 >> 2, 0), f.EVIDENCE_ONE_MAX)
         if a.count < f.COUNT_MAX:
             a.total += min(amount, a.limit) * f.COUNT_ONE
             a.count += f.COUNT_ONE
-        return [sum(ratio >= e for e in f.RATIO_EDGES.tolist()), min(window >> 2, 255), min(before, 255)]
+        return seen
 
-    def _receive(self, a: Account, own_day: int) -> list[int]:
+    def _receive(self, a: Account, own_day: int) -> dict[str, object]:
+        rules = self.definitions.rules
         day = a.received_day = own_day if a.received_day is None else max(own_day, a.received_day)
-        ages = range(f.RING_DAYS)
-        clean = {age: a.unreported[day - age] if age >= f.MATURE_DAYS else 0 for age in ages}
+        ages = range(rules.ring_days)
+        clean = {age: a.unreported[day - age] if age >= rules.mature_days else 0 for age in ages}
         stain = {age: a.unexplained[day - age] for age in ages}
-        clean_age = min((age for age in ages if clean[age]), default=f.RING_DAYS)
+        clean_age = min((age for age in ages if clean[age]), default=rules.ring_days)
         stained = [age for age in ages if stain[age]]
         run = [age for age in stained if age < clean_age]
-        newest, oldest = (stained[0], stained[-1]) if stained else (f.RING_DAYS, f.RING_DAYS)
-        since = sum(clean[age] for age in ages if age < newest)
-        between = sum(clean[age] for age in ages if newest <= age < oldest) if stained else 0
-        if day - own_day < f.MATURE_DAYS:
+        newest, oldest = (stained[0], stained[-1]) if stained else (rules.ring_days, rules.ring_days)
+        if day - own_day < rules.mature_days:
             a.unreported[own_day] += 1
-        numbers = [
-            sum(stain[age] for age in run),
-            run[-1] if run else 255,
-            clean_age if clean_age < f.RING_DAYS else 255,
-            sum(stain.values()),
-            newest if stained else 255,
-            oldest if stained else 255,
-            since,
-            between,
-        ]
-        return [min(number, 255) for number in numbers]
+        return {
+            "run_reports": sum(stain[age] for age in run),
+            "run_age_days": run[-1] if run else 255,
+            "clean_age_days": clean_age if clean_age < rules.ring_days else 255,
+            "reports": lambda first, end: sum(stain[age] for age in range(first, end)),
+            "newest_report_age_days": newest if stained else 255,
+            "oldest_report_age_days": oldest if stained else 255,
+            "clean": lambda first, end: sum(clean[age] for age in range(first, end)),
+            "clean_since": sum(clean[age] for age in ages if age < newest),
+            "clean_between": sum(clean[age] for age in ages if newest <= age < oldest) if stained else 0,
+        }
 
     def report(self, sender: int, receiver: int, amount: int, time: int) -> None:
         payer, paid = self.accounts[sender], self.accounts[receiver]
         day = time // f.DAY_MS
-        if paid.received_day is None or not 0 <= paid.received_day - day < f.RING_DAYS:
+        if paid.received_day is None or not 0 <= paid.received_day - day < self.definitions.rules.ring_days:
             return
         mean = payer.total // max(payer.count, 1)
-        explained = amount >= SCALE.large_amount or (payer.count and 2 * min(amount, f.AMOUNT_MAX) > 5 * mean)
+        explained = amount >= SCALE.large_amount or (payer.count and 2 * min(amount, AMOUNT_MAX) > 5 * mean)
         paid.unreported[day] = max(paid.unreported[day] - 1, 0)
         paid.unexplained[day] += not explained
 
@@ -116,8 +144,8 @@ def reports(rows: list[tuple[int, int, int, int]]) -> ReportColumns:
     )
 
 
-def empty_rows(count: int = ACCOUNTS) -> np.ndarray:
-    return np.zeros((count, f.ROW_BYTES), dtype=np.uint8)
+def empty_rows(count: int = ACCOUNTS, definitions: Definitions = DEFAULT_DEFINITIONS) -> np.ndarray:
+    return np.zeros((count, definitions.row_bytes), dtype=np.uint8)
 
 
 def play(rows: np.ndarray, *block: tuple[int, int, int, int]) -> f.Observation:
@@ -146,28 +174,50 @@ def histories(draw: st.DrawFn) -> list[tuple[list[tuple[int, int, int, int]], li
     return blocks
 
 
-@given(histories())
-@settings(max_examples=150, deadline=None)
-def test_features_equal_those_of_the_oracle(history):
-    oracle, rows, played = Oracle(), empty_rows(), []
+@st.composite
+def any_definitions(draw: st.DrawFn) -> Definitions:
+    """Any rules and features that the vocabulary allows."""
+    numbers = {name: draw(st.integers(low, high)) for name, (low, high) in RULE_BOUNDS.items()}
+    numbers["lately_ms"] = draw(st.sampled_from(LATELY_CHOICES_MS))
+    numbers["label_delay_days"] = draw(st.integers(0, 12))
+    numbers["ring_days"] = draw(st.integers(numbers["label_delay_days"] + 2, 39))  # a row of 256 bytes
+    rules = RowRules(**numbers)
+    kinds = draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=16))
+    features = []
+    for number, kind in enumerate(sorted(kinds, key=lambda kind: kind not in SENDER_KINDS)):
+        arguments = ()
+        if kind == "evidence":
+            arguments = (draw(st.integers(1, rules.evidence_days)),)
+        elif KINDS[kind]:
+            end = draw(st.integers(1, rules.ring_days))
+            arguments = (draw(st.integers(0, end - 1)), end)
+        features.append(Feature(f"f{number}", kind, arguments))
+    return check_definitions(Definitions(rules, tuple(features)).to_fields())
+
+
+@given(histories(), st.one_of(st.just(DEFAULT_DEFINITIONS), any_definitions()))
+@settings(max_examples=250, deadline=None)
+def test_features_equal_those_of_the_oracle_whatever_the_definitions(history, definitions):
+    oracle, rows, played = Oracle(definitions), empty_rows(definitions=definitions), []
     for block, reported in history:
         played += block
         of = [played[i] for i in reported]
-        seen = f.observe(transfers(block), reports(of), rows, SCALE)
+        seen = f.observe(transfers(block), reports(of), rows, SCALE, definitions)
         rows = seen.rows
         assert seen.features.tolist() == [oracle.observe(*row) for row in block]
         for row in of:
             oracle.report(*row)
 
 
-@given(st.lists(rows_of, min_size=2, max_size=25), st.data())
-@settings(max_examples=100, deadline=None)
-def test_a_block_cut_in_two_gives_the_same_features_and_rows(block, data):
+@given(st.lists(rows_of, min_size=2, max_size=25), st.data(), any_definitions())
+@settings(max_examples=150, deadline=None)
+def test_a_block_cut_in_two_gives_the_same_features_and_rows(block, data, definitions):
     cut = data.draw(st.integers(1, len(block) - 1))
     reported = data.draw(st.lists(st.sampled_from(block), max_size=4))
-    whole = f.observe(transfers(block), reports(reported), empty_rows(), SCALE)
-    first = play(empty_rows(), *block[:cut])
-    second = f.observe(transfers(block[cut:]), reports(reported), first.rows, SCALE)
+    rows = empty_rows(definitions=definitions)
+    whole = f.observe(transfers(block), reports(reported), rows, SCALE, definitions)
+    first = f.observe(transfers(block[:cut]), reports([]), rows, SCALE, definitions)
+    second = f.observe(transfers(block[cut:]), reports(reported), first.rows, SCALE, definitions)
     assert whole.features.tolist() == [*first.features.tolist(), *second.features.tolist()]
     assert (whole.rows == second.rows).all()
 
@@ -190,20 +240,20 @@ def test_rows_fit_the_contract_and_the_input_rows_stay_as_they_were():
     rows = empty_rows()
     rows.setflags(write=False)
     seen = play(rows, (0, 1, 100, f.DAY_MS))
-    assert f.ROW_BYTES <= MODULE_ROW_BYTES_MAX
+    assert DEFAULT_DEFINITIONS.row_bytes <= MODULE_ROW_BYTES_MAX
     assert not rows.any()
     assert seen.rows.shape == rows.shape
 
 
 def test_a_burst_inside_one_block_is_counted():
     seen = play(empty_rows(), *[(0, 1 + i % 3, 100, 5 * f.DAY_MS + i) for i in range(9)])
-    assert seen.features[:, f.FEATURE_NAMES.index("sent_lately")].tolist() == list(range(9))
+    assert seen.features[:, DEFAULT_DEFINITIONS.names.index("sent_lately")].tolist() == list(range(9))
 
 
 def test_evidence_grows_inside_one_block():
     calm = play(empty_rows(), *[(0, 1, 100, day * f.DAY_MS) for day in range(10)])
     burst = play(calm.rows, *[(0, 1, 1_000, 11 * f.DAY_MS + i) for i in range(4)])
-    evidence = burst.features[:, f.FEATURE_NAMES.index("evidence")].tolist()
+    evidence = burst.features[:, DEFAULT_DEFINITIONS.names.index("evidence")].tolist()
     assert evidence == sorted(evidence)
     assert evidence[0] == 0 < evidence[1] < evidence[3]
 
@@ -219,9 +269,9 @@ def test_extreme_amounts_and_times_saturate_and_never_overflow():
     for day in (0, 1, 2**21):
         block = [(0, 0, 2**53 - 1, day * f.DAY_MS)] * 9_000
         rows = play(rows, *block).rows
-    state = rows.view(f.ROW).reshape(-1)[0]
+    state = rows.view(RULES.row).reshape(-1)[0]
     assert state["count"] == f.COUNT_MAX
-    assert int(state["sum"]) <= f.AMOUNT_MAX * f.COUNT_MAX < 2**61
+    assert int(state["sum"]) <= AMOUNT_MAX * f.COUNT_MAX < 2**61
     assert state["unreported"].max() == 9_000
     last = play(rows, (0, 0, 2**53 - 1, 2**48 - 1), (0, 0, 2**53 - 1, 2**53 - 1))
     assert last.ratio_64.tolist() == [64, 64]
@@ -229,14 +279,14 @@ def test_extreme_amounts_and_times_saturate_and_never_overflow():
 
 def test_counters_stop_at_sixteen_bits():
     rows = play(empty_rows(), *[(0, 1, 1, 0)] * 70_000).rows
-    state = rows.view(f.ROW).reshape(-1)
+    state = rows.view(RULES.row).reshape(-1)
     assert state["unreported"][1].max() == state["sent_lately"][0] == 2**16 - 1
 
 
 def test_a_late_transaction_counts_on_its_own_day_and_turns_nothing_back():
     rows = play(empty_rows(), (0, 1, 100, 20 * f.DAY_MS)).rows
     rows = play(rows, (0, 1, 100, 15 * f.DAY_MS)).rows
-    state = rows.view(f.ROW).reshape(-1)
+    state = rows.view(RULES.row).reshape(-1)
     assert state["receiver_day"][1] == state["sender_day"][0] == 21
     assert state["unreported"][1][15] == 1
     assert state["unreported"][1][20] == 1
@@ -245,14 +295,14 @@ def test_a_late_transaction_counts_on_its_own_day_and_turns_nothing_back():
 def test_a_transaction_later_than_the_label_delay_whitewashes_nobody():
     rows = play(empty_rows(), (0, 1, 100, 40 * f.DAY_MS)).rows
     rows = play(rows, (0, 1, 100, 32 * f.DAY_MS)).rows
-    assert rows.view(f.ROW).reshape(-1)["unreported"][1].sum() == 1
+    assert rows.view(RULES.row).reshape(-1)["unreported"][1].sum() == 1
 
 
 def test_a_report_stains_the_receiver_from_the_next_block_on():
     paid = (0, 1, 100, 10 * f.DAY_MS)
     rows = play(empty_rows(), paid).rows
     with_report = f.observe(transfers([(2, 1, 100, 17 * f.DAY_MS)]), reports([paid]), rows, SCALE)
-    run = f.FEATURE_NAMES.index("run_reports")
+    run = DEFAULT_DEFINITIONS.names.index("run_reports")
     assert with_report.features[0, run] == 0
     assert play(with_report.rows, (2, 1, 100, 17 * f.DAY_MS)).features[0, run] == 1
 
@@ -262,13 +312,13 @@ def test_a_report_that_the_senders_own_deviation_explains_does_not_stain(amount,
     rows = play(empty_rows(), *[(0, 2, 100, day * f.DAY_MS) for day in range(5)]).rows
     rows = play(rows, (3, 1, 100, 10 * f.DAY_MS)).rows
     rows = f.observe(transfers([]), reports([(0, 1, amount, 10 * f.DAY_MS)]), rows, SCALE).rows
-    assert rows.view(f.ROW).reshape(-1)["unexplained"][1].sum() == stains
+    assert rows.view(RULES.row).reshape(-1)["unexplained"][1].sum() == stains
 
 
 def test_a_large_amount_explains_a_report_by_itself():
     rows = play(empty_rows(), (0, 1, 500_000, 10 * f.DAY_MS)).rows
     rows = f.observe(transfers([]), reports([(0, 1, 500_000, 10 * f.DAY_MS)]), rows, SCALE).rows
-    state = rows.view(f.ROW).reshape(-1)
+    state = rows.view(RULES.row).reshape(-1)
     assert state["unexplained"][1].sum() == 0
     assert state["unreported"][1].sum() == 0
 
@@ -286,7 +336,7 @@ def test_the_edges_of_the_ratio_rise_and_stop_at_277_means():
 
 
 def test_a_row_is_described_by_name_and_an_empty_one_says_never() -> None:
-    assert f.describe_row(bytes(f.ROW_BYTES)) == {
+    assert f.describe_row(bytes(ROW_BYTES)) == {
         "mean_amount": 0,
         "sent_day": -1,
         "evidence_sixteenths": 0,

@@ -95,6 +95,7 @@ def test_the_largest_forest_stays_far_below_sixty_three_bits():
     assert int(forest.compute_margins(np.zeros((1, 1), dtype=np.uint8))[0]) == 2**33
 
 
+WIDE = (bytes([0, LEAF] * 17 + [LEAF]), bytes(35), (0,) * 35)  # of 18 leaves
 STUMP = (bytes([0, LEAF, LEAF]), bytes([9, 0, 0]), (0, -5, 5))
 
 
@@ -113,7 +114,8 @@ STUMP = (bytes([0, LEAF, LEAF]), bytes([9, 0, 0]), (0, -5, 5))
         ((FEATURES, ((bytes([0, LEAF, LEAF]), bytes([9, 0]), (0, 1, 2)),)), "threshold"),
         ((FEATURES, ((bytes([0, LEAF, LEAF]), bytes([9, 0, 0]), (0, 1)),)), "3 values"),
         ((FEATURES, ((bytes([LEAF]), bytes([0]), (VALUE_MAX + 1,)),)), "out of range"),
-        ((FEATURES, ((bytes([0, LEAF] * 16 + [LEAF]), bytes(33), (0,) * 33),)), "at most 31"),
+        ((FEATURES, ((bytes([0, LEAF] * 64 + [LEAF]), bytes(129), (0,) * 129),)), "at most 127"),
+        ((FEATURES, (WIDE,) * 257), "at most 256 such trees"),
         ((FEATURES, ((bytes([LEAF]), bytes([0]), (True,)),)), "integer"),
         ((FEATURES, "trees"), "forest.trees"),
         (7, "forest"),

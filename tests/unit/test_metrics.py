@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.metrics import compute_at_fpr, compute_average_precision, compute_card_precision, compute_roc_auc
+from consensus.errors import Rejected
+from ml.calibration import Budget, choose_thresholds
+from ml.metrics import (
+    compute_at_fpr,
+    compute_average_precision,
+    compute_calibration_error,
+    compute_card_precision,
+    compute_reliability,
+    compute_roc_auc,
+)
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=60)
 
@@ -72,3 +81,27 @@ def test_card_precision_counts_a_sender_once_and_never_again_after_it_was_found(
 def test_card_precision_divides_by_the_cards_even_if_fewer_were_used():
     one = np.array([1], dtype=np.uint8), np.array([5]), np.array([0]), np.array([0])
     assert compute_card_precision(*one) == pytest.approx(0.01)
+
+
+def test_reliability_states_what_was_found_bin_by_bin():
+    score = np.repeat([100, 5_000, 9_999], 1_000)
+    fraud = np.concatenate([np.arange(1_000) < n for n in (10, 500, 900)]).astype(np.uint8)
+    bins = compute_reliability(fraud, score)
+    assert [(b.low, b.high, b.rows) for b in bins] == [
+        (100, 200, 1_000),
+        (4_000, 6_000, 1_000),
+        (9_500, 10_001, 1_000),
+    ]
+    assert [round(b.found, 3) for b in bins] == [0.01, 0.5, 0.9]
+    assert compute_calibration_error(bins) == pytest.approx(0.0999 / 3, abs=1e-6)
+    assert compute_calibration_error([]) == 0.0
+
+
+def test_thresholds_are_the_lowest_scores_that_keep_to_the_budget_everywhere():
+    score = np.arange(1_000, dtype=np.int64)
+    fraud = np.zeros(1_000, dtype=np.uint8)
+    shifted = score + 500
+    limits = choose_thresholds([(fraud, score), (fraud, shifted)], Budget(0.05, 0.01))
+    assert (limits.flag_score_min, limits.refuse_score_min) == (1_450, 1_490)
+    with pytest.raises(Rejected, match="refused <= flagged"):
+        Budget(0.001, 0.01)

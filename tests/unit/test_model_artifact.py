@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from consensus.codec import decode, encode
 from consensus.errors import Rejected
 from consensus.ledger.scoring import SCORE_MAX, Thresholds
-from ml.features import FEATURES
 from ml.forest import Forest
 from ml.fraud import read_default_artifact
 from ml.model import MAGIC, MARGIN_CLIP, MODEL_BYTES_MAX, MODEL_ITEMS_MAX, decode_model, read_model
 
 ARTIFACT = read_default_artifact()
 MODEL = decode_model(ARTIFACT)
+FEATURES = len(MODEL.definitions)
 
 
 def reseal(change) -> bytes:
@@ -71,9 +71,9 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_decoded():
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (replaced(0, 2), "format"),
-        (replaced(1, 99), "feature definitions"),
-        (replaced(2, ("amount",)), "feature definitions"),
+        (replaced(0, 1), "format 1"),
+        (replaced(1, 99), "feature vocabulary 99"),
+        (replaced(2, ("amount",)), "model.definitions"),
         (replaced(3, (FEATURES + 1, MODEL.forest.to_fields()[1])), "model.forest.features"),
         (replaced(4, ((5, 5), 1)), "must rise"),
         (replaced(4, ((5, 4), 1)), "amount_edges[1]"),

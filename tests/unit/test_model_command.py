@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from consensus.errors import Rejected
 from ml.dataset import Trace, write_trace
-from ml.evaluation import select_handbook_rows
-from ml.features import DAY_MS
+from ml.definitions import DAY_MS
+from ml.evaluation import REGIMES, select_handbook_rows
 from ml.fraud import read_default_artifact
-from ml.synthetic import generate_workload
+from ml.synthetic import TownRules, generate_workload
+from ml.variants import Variant
 from node.commands import model as command
 
 
@@ -61,7 +64,7 @@ def test_evaluate_prints_one_json_document_and_writes_one_score_a_row(town, tmp_
     captured = capsys.readouterr()
     figures = json.loads(captured.out)
     assert captured.err == ""  # progress stays quiet in a pipe
-    assert set(figures) == {
+    assert set(figures) >= {
         "rows",
         "positives",
         "average_precision",
@@ -77,6 +80,127 @@ def test_evaluate_prints_one_json_document_and_writes_one_score_a_row(town, tmp_
     lines = scores.read_text().splitlines()
     assert len(lines) == figures["rows"]
     assert all(0 <= int(line) <= 10_000 for line in lines)
+
+
+def test_every_regime_and_every_week_comes_with_one_command(town, capsys):
+    path, _ = town
+    arguments = ("--data", path, "--from", 8, "--to", 22, "--regimes", "all", "--weekly", "--json")
+    assert assay_model("evaluate", *arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["regimes"]) == list(REGIMES)
+    assert document["average_precision"] == document["regimes"]["on time"]["average_precision"]
+    precision = {name: figures["average_precision"] for name, figures in document["regimes"].items()}
+    assert len(set(precision.values())) == len(precision)
+    for weeks in document["weeks"].values():
+        assert [week["day_start"] for week in weeks] == [8, 15]
+    assert sum(week["rows"] for week in document["weeks"]["late 7..21"]) == document["rows"]
+
+
+def test_the_html_report_is_one_file_that_fetches_nothing(town, tmp_path, capsys):
+    path, _ = town
+    out = tmp_path / "report.html"
+    assert assay_model("evaluate", "--data", path, "--from", 15, "--to", 17, "--html", out) == 0
+    shown = capsys.readouterr().out
+    page = out.read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == 3  # precision and recall, reliability, distribution of scores
+    assert not re.search(r"https?://|<script|<link|url\(|@import", page)
+    for svg in re.findall(r"<svg.*?</svg>", page):
+        assert ElementTree.fromstring(svg).tag == "svg"
+    for heading in ("Reliability", "Thresholds", "By pattern, amount and age"):
+        assert heading in page
+    assert "stated and found risk lie" in shown
+    assert "refused clean" in shown
+
+
+def test_patterns_in_the_data_get_a_line_each(tmp_path, capsys):
+    workload = generate_workload(32, accounts=100, days=8, per_day=100)
+    rows = ["t,sender,receiver,amount,fraud,kind"]
+    trace = workload.trace
+    for i in range(len(trace)):
+        kind = workload.patterns[workload.pattern[i]]
+        time, sender, receiver = trace.time_ms[i], trace.sender[i], trace.receiver[i]
+        rows.append(f"{time},{sender},{receiver},{trace.amount[i]},{trace.fraud[i]},{kind}")
+    path = tmp_path / "town.csv"
+    path.write_text("\n".join(rows) + "\n")
+    assert assay_model("evaluate", "--data", path, "--columns", "pattern=kind", "--json") == 0
+    bands = json.loads(capsys.readouterr().out)["bands"]
+    kinds = {workload.patterns[n] for n in np.unique(workload.pattern)}
+    assert {band["name"] for band in bands if band["kind"] == "pattern"} == kinds
+    assert {"amount", "sender's age", "receiver's age"} <= {band["kind"] for band in bands}
+
+
+def test_variants_say_how_far_a_model_falls(capsys, monkeypatch):
+    small = [
+        Variant(name, "town", lambda rules=rules: generate_workload(5, 200, 12, 150, rules))
+        for name, rules in (("town", TownRules()), ("fast spells", TownRules(spell_days=(1, 3))))
+    ]
+    monkeypatch.setattr("node.modelling.variants.VARIANTS", small)
+    assert assay_model("evaluate", "--variants") == 0
+    assert "falls by" in capsys.readouterr().out
+    assert assay_model("evaluate", "--variants", "--json") == 0
+    lines = json.loads(capsys.readouterr().out)["variants"]
+    assert [line["variant"] for line in lines] == ["town", "fast spells"]
+    assert all(0 <= line["refused_clean"] < 0.05 for line in lines)
+
+
+def test_ratings_are_read_as_a_trace_by_their_columns(tmp_path, capsys):
+    path = tmp_path / "ratings.csv"
+    rows = [f"{day * 86_400},{day % 5},{day % 7 + 5},{-3 if day % 9 == 0 else 4}" for day in range(90)]
+    path.write_text("t,sender,receiver,rating\n" + "\n".join(rows) + "\n")
+    columns = "label=rating<0,amount=#1"
+    assert assay_model("evaluate", "--data", path, "--columns", columns, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["rows"], figures["positives"]) == (90, 10)
+
+
+def test_a_model_of_other_features_is_trained_inspected_and_measured(town, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("lightgbm")
+    monkeypatch.setattr("ml.training.TREES", 8)
+    path, _ = town
+    definitions = tmp_path / "features.json"
+    features = [
+        ["size", "amount"],
+        ["lately", "evidence", 5],
+        ["fresh", "reports", 0, 10],
+        ["calm", "clean", 3, 20],
+    ]
+    rules = {"ring_days": 20, "label_delay_days": 2, "decay_shift": 5}
+    definitions.write_text(json.dumps({"rules": rules, "features": features}))
+    out = tmp_path / "other.model"
+    arguments = ("--data", path, "--to", 14, "--definitions", definitions, "--out", out, "--json")
+    assert assay_model("train", *arguments) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["definitions"]["features"] == features
+    assert about["definitions"]["rules"]["ring_days"] == 20
+    assert about["row_bytes"] < 256
+    assert assay_model("evaluate", "--model", out, "--data", path, "--from", 14, "--to", 20, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["average_precision"] > 0.02  # chance
+    assert assay_model("inspect", out) == 0
+    assert "evidence 5" in capsys.readouterr().out
+
+
+def test_features_go_out_and_a_forest_learned_elsewhere_comes_back(town, tmp_path, capsys):
+    lightgbm = pytest.importorskip("lightgbm")
+    path, _ = town
+    table = tmp_path / "features.npz"
+    assert assay_model("features", "--data", path, "--to", 14, "--out", table) == 0
+    with np.load(table) as held:
+        seen, fraud, names = held["features"], held["fraud"], held["names"].tolist()
+    data = lightgbm.Dataset(seen, fraud.astype(float), feature_name=names)
+    booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_leaves": 12}, data, 10)
+    booster.save_model(tmp_path / "theirs.txt")
+    capsys.readouterr()
+    out = tmp_path / "ours.model"
+    days = ("--from", 14, "--to", 22)
+    assert assay_model("import", tmp_path / "theirs.txt", "--out", out, "--prove") == 0
+    assert "equal to lightgbm on 4096 drawn rows" in capsys.readouterr().out
+    assert assay_model("import", tmp_path / "theirs.txt", "--out", out, "--data", path, *days, "--json") == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["refuse_score_min"] <= 10_001
+    assert len(about["card"]["data_sha256"]) == 2  # the source's file and the data it was calibrated on
+    assert assay_model("evaluate", "--model", out, "--data", path, *days, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["average_precision"] > 0.2
 
 
 def test_late_and_missing_reports_change_the_scores(town, tmp_path, capsys):
@@ -129,6 +253,11 @@ def test_the_handbook_leaves_out_senders_with_a_fraud_that_was_known_by_then():
         (("evaluate", "--scores", "MISSING/scores"), "cannot be written"),
         (("train", "--out", "MISSING/model"), "folder does not exist"),
         (("train", "--out", "m", "--seed", -1), "--seed"),
+        (("train", "--out", "m", "--refuse-fpr", 0.2), "refused <= flagged"),
+        (("train", "--out", "m", "--definitions", "MISSING"), "cannot be read"),
+        (("evaluate", "--html", "MISSING/report.html"), "folder does not exist"),
+        (("evaluate", "--columns", "amount=#x"), "not a whole number"),
+        (("import", "MISSING.txt", "--out", "m"), "cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_mend(town, tmp_path, arguments, message):

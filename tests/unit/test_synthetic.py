@@ -8,7 +8,7 @@ import pytest
 from consensus.errors import Rejected
 from ml.dataset import read_trace, write_trace
 from ml.default_model import hash_trace
-from ml.synthetic import PATTERNS, generate_workload
+from ml.synthetic import PATTERNS, TownRules, generate_workload
 
 
 def test_the_same_seed_gives_the_same_workload_and_another_seed_another():
@@ -71,3 +71,14 @@ def test_a_written_workload_is_read_back(tmp_path):
 def test_sizes_that_make_no_workload_are_refused_by_name(sizes, field):
     with pytest.raises(Rejected, match=field):
         generate_workload(**sizes)
+
+
+def test_other_rules_change_how_frauds_go_about_it_and_nothing_else():
+    rules = TownRules(burst_ms=3_600_000, mule_people=(8, 9), mules_per_myriad=30)
+    usual, other = (generate_workload(4, 400, 20, 300, r) for r in (TownRules(), rules))
+    mule = PATTERNS.index("mule")
+    assert (other.pattern == mule).sum() > 3 * (usual.pattern == mule).sum()
+    clean = [w.trace.amount[w.pattern == 0] for w in (usual, other)]
+    assert clean[0].mean() == pytest.approx(clean[1].mean(), rel=0.05)
+    chain = np.flatnonzero(other.pattern == mule)[:7]
+    assert (other.trace.receiver[chain[:-1]] == other.trace.sender[chain[1:]]).any()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from consensus.errors import Fault, Rejected
-from ml.features import DAY_MS, FEATURES
+from ml.calibration import fit_calibration
+from ml.definitions import DAY_MS, DEFAULT_DEFINITIONS
 from ml.forest import Forest, Tree
 from ml.model import MARGIN_CLIP, decode_model
 from ml.playback import ReportPlan, iterate_blocks, play_features, schedule_reports
@@ -19,11 +20,11 @@ from ml.training import (
     PARAMETERS,
     check_equal,
     export_forest,
-    fit_calibration,
     learn_scale,
     train_model,
 )
 
+FEATURES = len(DEFAULT_DEFINITIONS)
 TOWN = generate_workload(21, accounts=300, days=20, per_day=300).trace
 DAYS = (START_DAY + 2, START_DAY + 20)
 

@@ -1,0 +1,1 @@
+"""What `assay model` does: files (data, models, progress), training, measuring, exchange, inspection."""
