@@ -114,6 +114,7 @@ class History:
             history_root=compute_root([header.hash for header in self.headers]),
             modules_digest=self.rules.modules_digest,
             validators_digest=self.rules.validators.digest,
+            next_validators_digest=self.rules.validators.digest,
             certificate_digest=compute_certificate_digest(certificate),
         )
         return Block(replace(header, **fields), transactions, scores, outcomes, certificate)  # type: ignore[arg-type]

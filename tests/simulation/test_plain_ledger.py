@@ -43,7 +43,7 @@ def test_a_sound_history_is_reckoned_as_the_ledger_has_it() -> None:
     for address, account in plain.accounts.items():
         row = view.get_account(address)
         assert row is not None
-        told = (row.balance, row.stake, row.nonce_next, row.nonce_window)
+        told = (row.balance, view.get_bonded_units(address), row.nonce_next, row.nonce_window)
         assert told == (account.balance, account.stake, account.nonce_next, account.nonce_window)
     assert plain.supply == view.supply == plain.count_money()
     assert plain.places[history.blocks[2].transactions[1].id] == (3, 1)
