@@ -26,7 +26,11 @@ PAYLOAD_BYTES: Final = 128  # a key and a signature: 102
 
 def sign_rotation(key: crypto.PrivateKey, chain_id: str, operator: bytes) -> bytes:
     """The payload with which `operator`'s validator will vote with `key`."""
-    return codec.encode((key.public_key, key.sign(staking.compute_key_digest(chain_id, operator))))
+    return encode_rotation(key.public_key, key.sign(staking.compute_key_digest(chain_id, operator)))
+
+
+def encode_rotation(voting_key: bytes, proof: bytes) -> bytes:
+    return codec.encode((voting_key, proof))
 
 
 def decode_rotation(payload: bytes) -> tuple[bytes, bytes]:

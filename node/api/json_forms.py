@@ -2,7 +2,7 @@
 
 Byte strings are lower-case hex with 0x; integers stay below 2^53, which every JSON reader keeps exact
 (the one 64-bit set, the nonce window, is hex too). Field names are those of interfaces.md.
-Reading is `json_reading`.
+Reading is `transaction_reading`; what a kind has of its own, both ways, `kind_forms`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 from consensus import vote
 from consensus.block import Header
-from consensus.ledger import report
 from consensus.ledger.scoring import OUTCOME_NAMES, Explanation
-from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction
+from consensus.transaction import Transaction
 from node.api import door
+from node.api.kind_forms import KIND_NAMES, form_own
 
 Json = dict[str, Any]
-
-KIND_NAMES: Final = {KIND_TRANSFER: "transfer", KIND_REPORT: "fraud_report"}
-KINDS_BY_NAME: Final = {name: kind for kind, name in KIND_NAMES.items()}
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -52,9 +49,7 @@ def form_transaction(tx: Transaction) -> Json:
     }
     if tx.payload:
         form["payload"] = to_hex(tx.payload)
-    if tx.kind == KIND_REPORT:
-        form["reported"] = to_hex(report.decode_payload(tx.payload).reported.id)
-    return form
+    return form | form_own(tx.kind, tx.payload)
 
 
 def form_header(header: Header) -> Json:

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the OpenAPI document: what `json_forms` writes and `json_reading` takes.
+"""The JSON Schemas of the OpenAPI document: what `json_forms` writes and `transaction_reading` takes.
 
 Kept beside the code by a test that compares the fields of every form with its schema.
 Source: OpenAPI 3.1 (schemas are JSON Schema 2020-12).
@@ -13,7 +13,7 @@ from consensus import codec
 from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, Parameters
 from consensus.ledger.scoring import OUTCOME_NAMES, SCORE_MAX
 from consensus.transaction import PAYLOAD_BYTES_MAX
-from node.api.json_forms import KINDS_BY_NAME
+from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
 
@@ -47,6 +47,7 @@ def _object(properties: Json, optional: tuple[str, ...] = (), **more: Any) -> Js
     return {"type": "object", "properties": properties, "required": required, **more}
 
 
+_OWN, _HOLDERS = build_own_schemas()
 _TRANSACTION: Final[Json] = {
     "id": HASH_SCHEMA,
     "kind": {"enum": list(KINDS_BY_NAME)},
@@ -60,7 +61,7 @@ _TRANSACTION: Final[Json] = {
     "public_key": KEY_SCHEMA,
     "signature": SIGNATURE_SCHEMA,
     "payload": {"type": "string", "pattern": f"^0x([0-9a-f]{{2}}){{0,{PAYLOAD_BYTES_MAX}}}$"},
-    "reported": {**HASH_SCHEMA, "description": "of a fraud report: the id of the transaction it reports"},
+    **_OWN,
 }
 _SUBMITTED: Final[Json] = {**_TRANSACTION, "chain_id": _TEXT}
 _FINALITY: Final[Json] = {
@@ -73,9 +74,13 @@ def build_schemas(limits: Limits) -> Json:
     """All named schemas. `limits` sets the length of a batch and of pages."""
     page = {"maxItems": limits.page_entries_max}
     return {
-        "Transaction": _object(_TRANSACTION, ("payload", "reported")),
+        "Transaction": _object(_TRANSACTION, ("payload", *_OWN), dependentSchemas=_HOLDERS),
         "SubmittedTransaction": _object(
-            _SUBMITTED, ("id", "sender", "payload", "reported", "chain_id"), additionalProperties=False
+            _SUBMITTED,
+            ("id", "sender", "payload", "chain_id", *_OWN),
+            additionalProperties=False,
+            dependentSchemas=_HOLDERS,
+            description="A kind's own fields and its payload say the same; either may be left out.",
         ),
         "Submission": {
             "oneOf": [

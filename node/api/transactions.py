@@ -15,7 +15,7 @@ from aiohttp import web
 
 from consensus.errors import Rejected
 from consensus.transaction import TRANSACTION_BYTES_MAX, decode_transaction
-from node.api import json_forms, json_reading
+from node.api import json_forms, json_reading, transaction_reading
 from node.api.door import Receipt
 from node.api.problems import build_problem_of
 from node.api.route import Arguments, Context
@@ -55,7 +55,7 @@ async def submit(context: Context, request: web.Request, _: Arguments) -> web.St
     chain_id = context.door.get_status().chain_id
     if type(value) is not list:
         try:
-            raw = json_reading.read_transaction(value, chain_id)
+            raw = transaction_reading.read_transaction(value, chain_id)
             decode_transaction(raw)
         except Rejected as error:
             return _refuse_single(context, error)
@@ -65,7 +65,7 @@ async def submit(context: Context, request: web.Request, _: Arguments) -> web.St
     receipts: list[Receipt | None] = []  # None: the next one of the door's
     for item in value:
         try:
-            raws.append(json_reading.read_transaction(item, chain_id))
+            raws.append(transaction_reading.read_transaction(item, chain_id))
             receipts.append(None)
         except Rejected as error:
             receipts.append(Receipt(None, "rejected", error.code, str(error)))
@@ -138,7 +138,7 @@ async def score(context: Context, request: web.Request, _: Arguments) -> web.Str
     if request.content_type == MSGPACK_TYPE:
         draft = decode_transaction(_read_bin(body))
     else:
-        draft = json_reading.read_draft(
+        draft = transaction_reading.read_draft(
             json_reading.read_json(body), status.chain_id, status.clock_ms, status.parameters.fee_units_min
         )
     return answer(json_forms.form_verdict(await context.door.score(draft)))

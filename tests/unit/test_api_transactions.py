@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from consensus.errors import Rejected
 from consensus.ledger.report import build_report_payload
 from consensus.transaction import KIND_REPORT, sign_transaction
-from node.api import json_forms, json_reading
+from node.api import json_forms, json_reading, transaction_reading
 from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
 from node.metrics import NodeMetrics
@@ -289,14 +289,15 @@ def test_reading_what_was_written_gives_the_same_bytes(nonce: int, amount: int, 
         tx.signature,
     )
     text = json_forms.write_json(json_forms.form_transaction(tx))
-    assert json_reading.read_transaction(json_reading.read_json(text), CHAIN_ID) == tx.raw
+    assert transaction_reading.read_transaction(json_reading.read_json(text), CHAIN_ID) == tx.raw
 
 
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
         lambda inner: (
-            st.lists(inner) | st.dictionaries(st.sampled_from(sorted(json_reading.FIELDS)) | st.text(), inner)
+            st.lists(inner)
+            | st.dictionaries(st.sampled_from(sorted(transaction_reading.FIELDS)) | st.text(), inner)
         ),
         max_leaves=12,
     )
@@ -304,4 +305,4 @@ def test_reading_what_was_written_gives_the_same_bytes(nonce: int, amount: int, 
 def test_any_json_is_read_or_rejected(value: Any) -> None:
     parsed = json_reading.read_json(json.dumps(value).encode())
     with pytest.raises(Rejected):
-        json_reading.read_transaction(parsed, CHAIN_ID)
+        transaction_reading.read_transaction(parsed, CHAIN_ID)
