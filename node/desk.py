@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
 
 from consensus import block as blocks
-from consensus import codec, crypto, merkle, vote
+from consensus import codec, merkle, vote
 from consensus.block import Block, Header
 from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
@@ -42,6 +42,7 @@ from node.api.door import (
 )
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
+from node.stake_desk import StakeDesk
 
 if TYPE_CHECKING:
     from node.full_node import FullNode
@@ -240,7 +241,7 @@ class Desk:
         height = view.header.height
         account = view.get_account(address)
         rows = view.get_module_rows(address)
-        if account is None or rows is None:
+        if account is None or rows is None:  # who never had money has nothing at stake
             return AccountRecord(address, 0, 0, 0, 0, height)
         pending = node.mempool.get_pending(address)
         profiles = tuple(
@@ -258,6 +259,7 @@ class Desk:
             height,
             profiles,
             None if not pending else max(account.nonce_next, pending[-1].nonce + 1),
+            self._open_stakes().get_stake(address),
         )
 
     def get_account_history(self, address: bytes, before: tuple[int, int] | None, limit: int) -> HistoryPage:
@@ -328,23 +330,18 @@ class Desk:
     # --- lists --------------------------------------------------------------------------------------
 
     def get_validators(self) -> ValidatorsRecord:
+        return self._open_stakes().list_validators()
+
+    def get_validator(self, operator: bytes) -> ValidatorRecord | None:
+        return self._open_stakes().find_validator(operator)
+
+    def _open_stakes(self) -> StakeDesk:
         node = self._node
-        validators = node.rules.validators
-        return ValidatorsRecord(
-            node.chain.finalized.epoch,
-            validators.total,
-            validators.quorum,
-            tuple(
-                ValidatorRecord(
-                    index,
-                    validator.public_key,
-                    crypto.compute_address(validator.public_key),
-                    validator.stake,
-                    index == node.own_index,
-                )
-                for index, validator in enumerate(validators.validators)
-            ),
-        )
+        return StakeDesk(node.chain.final_view, node.rules.parameters, node.address)
+
+    def update_metrics(self) -> None:
+        """What the state says in figures. Called now and then."""
+        self._open_stakes().update_metrics(self._node.metrics)
 
     def get_peers(self) -> tuple[PeerRecord, ...]:
         node = self._node

@@ -54,6 +54,11 @@ def describe_score(score: int | None, outcome: str | None) -> str | None:
     return f"{score} of 10000{f' ({outcome})' if outcome else ''}"
 
 
+def describe_bp(basis_points: int | None) -> str | None:
+    """A share in basis points as per cent; None as it is."""
+    return None if basis_points is None else f"{basis_points / 100:.1f}%"
+
+
 def shorten(text: str, length: int = 18) -> str:
     """The start of a long hash, marked as cut."""
     return text if len(text) <= length else text[: length - 1] + "…"

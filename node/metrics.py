@@ -20,6 +20,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from consensus.ledger.staking import STATUS_NAMES
+
 # A second line per counter with the time it was made, which nobody here asks for; a setting of the library.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -52,6 +54,37 @@ class NodeMetrics:
             "assay_views_nullified", "Views that ended without a block", registry=registry
         )
         self.epoch = Gauge("assay_epoch", "Current epoch", registry=registry)
+        self.boundary_height = Gauge(
+            "assay_epoch_boundary_height",
+            "Last height of the running epoch; 0 when it has none",
+            registry=registry,
+        )
+        self.validators = Gauge("assay_validators", "Validators of the running epoch", registry=registry)
+        self.stake = Gauge("assay_stake_units", "Stake of the running epoch's validators", registry=registry)
+        self.validator_stake = Gauge(
+            "assay_validator_stake_units",
+            "Stake with which this node's validator votes now",
+            registry=registry,
+        )
+        self.validator_next_stake = Gauge(
+            "assay_validator_next_stake_units", "The same in the next epoch", registry=registry
+        )
+        self.validator_bonded = Gauge(
+            "assay_validator_bonded_units", "All stake behind this node's validator", registry=registry
+        )
+        self.validator_participation = Gauge(
+            "assay_validator_participation_ratio",
+            "Part of the running epoch's counted blocks that this node's validator signed; 0 before any",
+            registry=registry,
+        )
+        self.validator_status = Gauge(
+            "assay_validator_status",
+            "1 for what this node's validator is: bonded, jailed or tombstoned; all 0 without one",
+            ("status",),
+            registry=registry,
+        )
+        for status in STATUS_NAMES:
+            self.validator_status.labels(status)
         self.peers = Gauge("assay_peers", "Connected peers", registry=registry)
         self.syncing = Gauge("assay_syncing", "1 while the node is catching up", registry=registry)
         self.mempool_transactions = Gauge(

@@ -79,6 +79,13 @@ async def get_validators(context: Context, _: web.Request, __: Arguments) -> web
     return answer(json_forms.form_validators(context.door.get_validators()))
 
 
+async def get_validator(context: Context, _: web.Request, arguments: Arguments) -> web.StreamResponse:
+    validator = context.door.get_validator(arguments["address"])
+    if validator is None:
+        raise not_found("validator")
+    return answer(json_forms.form_validator(validator, context.door.get_validators().total_stake))
+
+
 async def get_peers(context: Context, _: web.Request, __: Arguments) -> web.StreamResponse:
     return answer({"peers": [json_forms.form_peer(peer) for peer in context.door.get_peers()]})
 

@@ -135,6 +135,35 @@ class ModuleProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class DelegationRecord:
+    """Units at stake behind the validator of this operator; one's own is one of them."""
+
+    validator: bytes
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnbondingRecord:
+    """Units that left a validator in `epoch`; out in release_epoch and from release_ms on, when both are there."""
+
+    validator: bytes
+    epoch: int
+    units: int
+    release_epoch: int
+    release_ms: int
+    is_ripe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StakeRecord:
+    """Where an account's stake is: at most a hundred places each. owed: commission of its own validator."""
+
+    owed: int = 0
+    delegations: tuple[DelegationRecord, ...] = ()
+    unbonding: tuple[UnbondingRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRecord:
     """An account after the last final block; zeros when the address was never used.
 
@@ -151,6 +180,7 @@ class AccountRecord:
     height: int
     modules: tuple[ModuleProfile, ...] = ()
     nonce_pending: int | None = None
+    stakes: StakeRecord = StakeRecord()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,21 +221,46 @@ class AccountProof:
 
 @dataclass(frozen=True, slots=True)
 class ValidatorRecord:
-    """One validator of the epoch; `is_self` marks the node that answers."""
+    """One validator, known by its operator's `address`; `is_self` marks the node that answers.
 
-    index: int
+    index, public_key, stake: its seat in this epoch (None, the key it would vote with, and 0 without one).
+    next_stake: in the next epoch's set. voting_key: from the next set that is fixed. bonded: all stake
+    behind it; own_bonded: the operator's own; owed: commission to be withdrawn. status: one of
+    staking.STATUS_NAMES. participation_bp: blocks of this epoch that it signed; None: none counted yet.
+    """
+
+    index: int | None
     public_key: bytes
     address: bytes
     stake: int
     is_self: bool
+    next_stake: int
+    voting_key: bytes
+    bonded: int
+    own_bonded: int
+    owed: int
+    commission_bp: int
+    status: str
+    jailed_until: int | None = None
+    participation_bp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatorsRecord:
+    """After the last final block, at `height`. epoch: of the next block; boundary_height: its last one.
+
+    validators: those with a seat by index, then those who join with the next epoch, then others;
+    is_cut: more of the others exist.
+    """
+
     epoch: int
+    height: int
+    boundary_height: int | None
     total_stake: int
     quorum: int
+    next_total_stake: int
     validators: tuple[ValidatorRecord, ...]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +357,10 @@ class NodeDoor(Protocol):
         ...
 
     def get_validators(self) -> ValidatorsRecord: ...
+
+    def get_validator(self, operator: bytes) -> ValidatorRecord | None:
+        """The validator that this account operates, with or without a seat."""
+        ...
 
     def get_peers(self) -> tuple[PeerRecord, ...]: ...
 

@@ -175,10 +175,31 @@ def form_account(record: door.AccountRecord) -> Json:
         "nonce_pending": record.nonce if record.nonce_pending is None else record.nonce_pending,
         "nonce_window": f"0x{record.nonce_window:016x}",
         "stake": record.stake,
+        **form_stakes(record.stakes),
         "height": record.height,
         "modules": [
             {"name": module.module, "row": to_hex(module.row), "values": dict(module.values)}
             for module in record.modules
+        ],
+    }
+
+
+def form_stakes(stakes: door.StakeRecord) -> Json:
+    return {
+        "owed": stakes.owed,
+        "delegations": [
+            {"validator": to_hex(place.validator), "units": place.units} for place in stakes.delegations
+        ],
+        "unbonding": [
+            {
+                "validator": to_hex(claim.validator),
+                "epoch": claim.epoch,
+                "units": claim.units,
+                "release_epoch": claim.release_epoch,
+                "release_ms": claim.release_ms,
+                "ripe": claim.is_ripe,
+            }
+            for claim in stakes.unbonding
         ],
     }
 
@@ -243,20 +264,36 @@ def form_status(status: door.StatusRecord) -> Json:
 
 
 def form_validators(record: door.ValidatorsRecord) -> Json:
+    total = record.total_stake
     return {
         "epoch": record.epoch,
-        "total_stake": record.total_stake,
+        "height": record.height,
+        "boundary_height": record.boundary_height,
+        "total_stake": total,
         "quorum": record.quorum,
-        "validators": [
-            {
-                "index": validator.index,
-                "public_key": to_hex(validator.public_key),
-                "address": to_hex(validator.address),
-                "stake": validator.stake,
-                "self": validator.is_self,
-            }
-            for validator in record.validators
-        ],
+        "next_total_stake": record.next_total_stake,
+        "validators": [form_validator(validator, total) for validator in record.validators],
+        "more": record.is_cut,
+    }
+
+
+def form_validator(validator: door.ValidatorRecord, total_stake: int) -> Json:
+    return {
+        "index": validator.index,
+        "public_key": to_hex(validator.public_key),
+        "address": to_hex(validator.address),
+        "stake": validator.stake,
+        "share_bp": validator.stake * 10_000 // total_stake,
+        "self": validator.is_self,
+        "next_stake": validator.next_stake,
+        "voting_key": to_hex(validator.voting_key),
+        "bonded": validator.bonded,
+        "own_bonded": validator.own_bonded,
+        "owed": validator.owed,
+        "commission_bp": validator.commission_bp,
+        "status": validator.status,
+        "jailed_until": validator.jailed_until,
+        "participation_bp": validator.participation_bp,
     }
 
 

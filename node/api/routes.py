@@ -121,6 +121,15 @@ def build_routes(limits: Limits) -> tuple[Route, ...]:
             errors=(422,),
         ),
         _get("/v1/validators", "validators", "Who stakes and votes", chain.get_validators, "Validators"),
+        _get(
+            "/v1/validators/{address}",
+            "validator",
+            "The validator that this account operates",
+            chain.get_validator,
+            "Validator",
+            ADDRESS,
+            errors=(404,),
+        ),
         _get("/v1/peers", "peers", "The node's peers", chain.get_peers, "Peers"),
         _get(
             "/v1/mempool",

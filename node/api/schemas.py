@@ -10,8 +10,16 @@ from dataclasses import fields
 from typing import Any, Final
 
 from consensus import codec
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, Parameters
+from consensus.genesis import (
+    CLOCK_WALL,
+    CLOCK_WORKLOAD,
+    LEADER_ONION,
+    LEADER_ROUND_ROBIN,
+    WHOLE_BP,
+    Parameters,
+)
 from consensus.ledger.scoring import OUTCOME_NAMES, SCORE_MAX
+from consensus.ledger.staking import STATUS_NAMES
 from consensus.transaction import PAYLOAD_BYTES_MAX
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
@@ -23,6 +31,7 @@ _INT: Final[Json] = {"type": "integer", "minimum": 0, "maximum": codec.MONEY_MAX
 _SIGNED: Final[Json] = {"type": "integer"}
 _TIME: Final[Json] = {"type": "integer", "minimum": 0, "maximum": codec.TIME_MS_MAX}
 _SCORE: Final[Json] = {"type": "integer", "minimum": 0, "maximum": SCORE_MAX}
+_BP: Final[Json] = {"type": "integer", "minimum": 0, "maximum": WHOLE_BP}
 _OUTCOME: Final[Json] = {"enum": list(OUTCOME_NAMES)}
 _TEXT: Final[Json] = {"type": "string"}
 _BOOL: Final[Json] = {"type": "boolean"}
@@ -64,6 +73,10 @@ _TRANSACTION: Final[Json] = {
     **_OWN,
 }
 _SUBMITTED: Final[Json] = {**_TRANSACTION, "chain_id": _TEXT}
+_PARAMETER_NAMES: Final[Json] = {
+    "clock": {"enum": [CLOCK_WALL, CLOCK_WORKLOAD]},
+    "leader_election": {"enum": [LEADER_ROUND_ROBIN, LEADER_ONION]},
+}
 _FINALITY: Final[Json] = {
     "certificate": _or_null(refer("Certificate")),
     "certificate_headers": _array(_object({"hash": HASH_SCHEMA, "header": refer("Header")})),
@@ -208,7 +221,27 @@ def build_schemas(limits: Limits) -> Json:
                 "nonce": _INT,
                 "nonce_pending": {**_INT, "description": "above those that wait in this node's mempool too"},
                 "nonce_window": {"type": "string", "pattern": "^0x[0-9a-f]{16}$"},
-                "stake": _INT,
+                "stake": {**_INT, "description": "all that it has bonded"},
+                "owed": {**_INT, "description": "commission of its own validator, to be withdrawn"},
+                "delegations": {
+                    **_array(_object({"validator": ADDRESS_SCHEMA, "units": _INT})),
+                    "maxItems": 100,
+                },
+                "unbonding": {
+                    **_array(
+                        _object(
+                            {
+                                "validator": ADDRESS_SCHEMA,
+                                "epoch": _INT,
+                                "units": _INT,
+                                "release_epoch": _INT,
+                                "release_ms": _TIME,
+                                "ripe": _BOOL,
+                            }
+                        )
+                    ),
+                    "maxItems": 100,
+                },
                 "height": _INT,
                 "modules": _array(
                     _object(
@@ -251,29 +284,42 @@ def build_schemas(limits: Limits) -> Json:
                 "mempool": _object({"transactions": _INT, "bytes": _INT}),
                 "model": _or_null(refer("Model")),
                 "parameters": _object(
-                    {
-                        entry.name: {"enum": [CLOCK_WALL, CLOCK_WORKLOAD]} if entry.name == "clock" else _INT
-                        for entry in fields(Parameters)
-                    }
+                    {entry.name: _PARAMETER_NAMES.get(entry.name, _INT) for entry in fields(Parameters)}
                 ),
+            }
+        ),
+        "Validator": _object(
+            {
+                "index": {**_or_null(_INT), "description": "of its seat in this epoch; null without one"},
+                "public_key": KEY_SCHEMA,
+                "address": {**ADDRESS_SCHEMA, "description": "of its operator"},
+                "stake": {**_INT, "description": "with which it votes in this epoch"},
+                "share_bp": {**_BP, "description": "of the stake of this epoch"},
+                "self": _BOOL,
+                "next_stake": {**_INT, "description": "with which it will vote in the next epoch"},
+                "voting_key": {**KEY_SCHEMA, "description": "from the next set that is fixed"},
+                "bonded": {**_INT, "description": "all stake behind it, its delegators' too"},
+                "own_bonded": _INT,
+                "owed": {**_INT, "description": "commission to be withdrawn"},
+                "commission_bp": _BP,
+                "status": {"enum": list(STATUS_NAMES)},
+                "jailed_until": {**_or_null(_INT), "description": "the first epoch in which it may unjail"},
+                "participation_bp": {
+                    **_or_null(_BP),
+                    "description": "of the blocks counted in this epoch; null: none yet, or no seat",
+                },
             }
         ),
         "Validators": _object(
             {
-                "epoch": _INT,
+                "epoch": {**_INT, "description": "of the next block"},
+                "height": _INT,
+                "boundary_height": {**_or_null(_INT), "description": "the last height of the epoch"},
                 "total_stake": _INT,
                 "quorum": _INT,
-                "validators": _array(
-                    _object(
-                        {
-                            "index": _INT,
-                            "public_key": KEY_SCHEMA,
-                            "address": ADDRESS_SCHEMA,
-                            "stake": _INT,
-                            "self": _BOOL,
-                        }
-                    )
-                ),
+                "next_total_stake": _INT,
+                "validators": _array(refer("Validator")),
+                "more": {**_BOOL, "description": "others without a seat exist; ask for them by address"},
             }
         ),
         "Peers": _object(

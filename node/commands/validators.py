@@ -1,4 +1,4 @@
-"""`assay validators`: who stakes and votes in this epoch."""
+"""`assay validators`: who stakes and votes in this epoch, and who will in the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from node.endpoints import add_api_arguments
 
-HELP = "the validators of the current epoch and their stakes"
+HELP = "the validators of this epoch and the next: stake, commission, participation, jail"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,20 +15,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from node.client import run_with_client  # imports wait until the command is chosen
-    from node.display import print_json, print_table
+    from node.display import describe_bp, print_json, print_table
     from node.endpoints import find_urls
 
     document = run_with_client(find_urls(args), lambda client: client.get_json("/v1/validators"))
     if args.json:
         print_json(document)
         return 0
-    total = document["total_stake"]
-    print(f"epoch {document['epoch']}: total stake {total}, a quorum is {document['quorum']}")
+    boundary = document["boundary_height"]
+    until = "" if boundary is None else f" until block {boundary}"
+    print(
+        f"epoch {document['epoch']}{until}: total stake {document['total_stake']}, "
+        f"a quorum is {document['quorum']}; block {document['height']}"
+    )
     print_table(
-        ("index", "address", "stake", "share", "public key"),
+        ("index", "address", "stake", "share", "next", "bonded", "commission", "signed", "status"),
         [
-            (v["index"], v["address"], v["stake"], f"{100 * v['stake'] / total:.1f}%", v["public_key"])
+            (
+                v["index"],
+                v["address"],
+                v["stake"],
+                describe_bp(v["share_bp"]),
+                v["next_stake"],
+                v["bonded"],
+                describe_bp(v["commission_bp"]),
+                describe_bp(v["participation_bp"]),
+                v["status"] if v["jailed_until"] is None else f"jailed until epoch {v['jailed_until']}",
+            )
             for v in document["validators"]
         ],
     )
+    if document["more"]:
+        print("more without a seat exist; ask for one with `assay stake status ADDRESS`")
     return 0

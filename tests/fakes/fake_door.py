@@ -205,8 +205,16 @@ class FakeDoor:
         )
 
     def get_validators(self) -> door.ValidatorsRecord:
-        own = door.ValidatorRecord(0, VALIDATOR.public_key, VALIDATOR.address, 100, True)
-        return door.ValidatorsRecord(0, 100, 67, (own,))
+        return door.ValidatorsRecord(0, 2, None, 100, 67, 100, (self._make_validator(),))
+
+    def get_validator(self, operator: bytes) -> door.ValidatorRecord | None:
+        return self._make_validator() if operator == VALIDATOR.address else None
+
+    def _make_validator(self) -> door.ValidatorRecord:
+        key = VALIDATOR.public_key
+        return door.ValidatorRecord(
+            0, key, VALIDATOR.address, 100, True, 100, key, 100, 100, 0, 1_000, "bonded", None, None
+        )
 
     def get_peers(self) -> tuple[door.PeerRecord, ...]:
         return (door.PeerRecord("node1", VALIDATOR.public_key, "ws://127.0.0.1:26610", "outbound", True, 2),)

@@ -5,7 +5,7 @@ import pytest
 
 from consensus import block, codec, merkle, vote
 from node.api import door as api_door
-from tests.fakes.fake_door import FakeDoor, make_transfer
+from tests.fakes.fake_door import VALIDATOR, FakeDoor, make_transfer
 from tests.fakes.served_door import ADDRESS, get
 
 
@@ -167,6 +167,10 @@ async def test_history_pages_newest_first_until_the_end(session: aiohttp.ClientS
 
 async def test_lists_answer(session: aiohttp.ClientSession, door: FakeDoor) -> None:
     assert (await get(session, "/v1/validators"))[1]["quorum"] == 67
+    address = "0x" + VALIDATOR.address.hex()
+    (one,) = (await get(session, "/v1/validators"))[1]["validators"]
+    assert (await get(session, f"/v1/validators/{address}")) == (200, one)
+    assert (await get(session, f"/v1/validators/{ADDRESS}"))[0] == 404
     assert (await get(session, "/v1/peers"))[1]["peers"][0]["connected"] is True
     assert (await get(session, "/v1/models"))[1]["models"][0]["refuse_score_min"] == 9_000
     _, mempool = await get(session, "/v1/mempool?limit=2")
