@@ -26,7 +26,9 @@ from consensus.bft.messages import make_block_reader
 from consensus.bft.restore import Record
 from consensus.bft.simplex import SimplexEngine
 from consensus.block import Block
+from consensus.errors import Rejected
 from consensus.ledger.execution import Built
+from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
 from node.admin import Admin
 from node.api.event_ring import EventRing
@@ -89,6 +91,7 @@ class FullNode:
         serves_api: bool = True,
         admin: Admin | None = None,
     ) -> None:
+        _check_epochs(files.rules)
         self.failed = asyncio.Event()
         self.fault: BaseException | None = None
         self.settings = files.settings
@@ -342,3 +345,14 @@ class FullNode:
         metrics.syncing.set(self.catching_up.is_syncing)
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.size_bytes)
+
+
+def _check_epochs(rules: Rules) -> None:
+    """Raises Rejected for a chain whose validators change: past its first boundary this node would not follow."""
+    if rules.parameters.epoch_blocks:
+        raise Rejected(
+            f"{rules.parameters.epoch_blocks}: this version runs chains of one everlasting epoch",
+            field="genesis.parameters.epoch_blocks",
+            mend="use 0",
+            code="epochs",
+        )

@@ -301,7 +301,7 @@ class NodeHost:
         self.disk = MemoryDisk(garbles=True)
         self.is_damaged = False  # its journal was, and no quorum has told its view yet
         self.signs_above = -1  # the view that a quorum told it after that; -1: it was never asked
-        self.is_torn = False  # its last crash hit blocks that were being written, and no node has come up since
+        self.is_torn = False  # its last crash hit blocks being written, and no node has come up since
         self.skew_ms = 0  # how far its wall clock is off
         self.incarnation = 0
         self.process: NodeProcess | None = None
