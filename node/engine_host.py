@@ -104,8 +104,14 @@ class EngineHost:
         self._rng = rng
         self._on_finalization = on_finalization
 
-    def broadcast(self, message: contract.Message) -> None:
-        self._network.broadcast(self._pack(message))
+    def broadcast(self, message: contract.Message, peers_max: int | None) -> None:
+        frame = self._pack(message)
+        if peers_max is None:
+            self._network.broadcast(frame)
+            return
+        peers = self._network.peers()
+        for peer in self._rng.sample(peers, min(peers_max, len(peers))):
+            self._network.send(peer.node_key, frame)
 
     def send(self, peer: bytes, message: contract.Message) -> None:
         self._network.send(peer, self._pack(message))

@@ -54,7 +54,7 @@ class RecordLog(Protocol):
 class Host(Protocol):
     """What the node does with effects that are not the runtime's own. None of these may block."""
 
-    def broadcast(self, message: contract.Message) -> None: ...
+    def broadcast(self, message: contract.Message, peers_max: int | None) -> None: ...
 
     def send(self, peer: bytes, message: contract.Message) -> None: ...
 
@@ -139,8 +139,8 @@ class Runtime:
             match effect:
                 case Persist():
                     pass  # done above, for all of this turn at once
-                case Broadcast(message):
-                    host.broadcast(message)
+                case Broadcast(message, peers_max):
+                    host.broadcast(message, peers_max)
                 case Send(peer, message):
                     host.send(peer, message)
                 case FetchCertificate():

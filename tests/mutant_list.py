@@ -159,7 +159,7 @@ ENGINE: Final = (
         "no-relay",
         "rule 6: a certificate is relayed on first receipt",
         (ROUGH, RULES),
-        (FOLLOWER, "        self._emit(Broadcast(certificate))\n        for signer", "        for signer"),
+        (FOLLOWER, "        self._relay(certificate)\n        for signer", "        for signer"),
     ),
     _mutant(
         "standstill-is-silent",
@@ -214,7 +214,7 @@ ENGINE: Final = (
         "retry-without-entry",
         "timers: a retry tells the certificate by which the view was entered, too",
         (tell("standstill-tells-again"), RULES),
-        (FOLLOWER, "            if self._entry is not None:\n                self._emit(Broadcast(self._entry))\n        for effect", "        for effect"),
+        (FOLLOWER, "            if self._entry is not None:\n                self._relay(self._entry)\n        for effect", "        for effect"),
     ),
     _mutant(
         "requests-unanswered",
@@ -239,6 +239,18 @@ ENGINE: Final = (
         "a validator's vote counts once",
         (tell("own-vote-counts-once"), ROUGH, RULES),
         ("consensus/bft/tally.py", "            return None, self._accuse(found, vote)  # counted before: once is enough", "            pass"),
+    ),
+    _mutant(
+        "relayed-to-all",
+        "a certificate goes to a few: all to all is quadratic for every node",
+        (RULES,),
+        (FOLLOWER, "self._emit(Broadcast(certificate, RELAYS_MAX))", "self._emit(Broadcast(certificate))"),
+    ),
+    _mutant(
+        "relayed-to-nobody",
+        "rule 6: relaying, retry and standstill reach somebody",
+        (ROUGH, RULES),
+        (FOLLOWER, "self._emit(Broadcast(certificate, RELAYS_MAX))", "self._emit(Broadcast(certificate, 0))"),
     ),
     _mutant(
         "second-vote-not-needed",

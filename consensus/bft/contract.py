@@ -161,9 +161,13 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """Send to all validators (and peers that follow), not to ourselves."""
+    """Send to all validators (and peers that follow), not to ourselves.
+
+    peers_max: to no more than so many of them, drawn by the host anew each time; None: to all.
+    """
 
     message: Message
+    peers_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Nothing here signs. An observer does all of this and no more; so does a validator that halted.
 
-Invariant: a certificate is persisted, then relayed, once; views open in rising order; what a quorum
+Invariant: a certificate is persisted, then relayed to a few, once; views open in rising order; what a quorum
 certified is fetched and judged, whoever proposed it.
 Source: Chan and Pass, Simplex Consensus (ePrint 2023/463); consensus.md, rules 1, 6 to 12.
 """
@@ -40,7 +40,8 @@ from consensus.vote import (
 )
 
 SILENT_VIEWS: Final = 8  # a leader unheard for so many views is not waited for
-ANSWERS_MAX: Final = 1024  # peers helped ahead between two views: as many as there can be validators
+RELAYS_MAX: Final = 4  # all liars once in 81 times; docs/decisions/0044-relaying.md has what it costs
+ANSWERS_MAX: Final = 8  # peers helped ahead between two views; each of them relays what it got
 
 
 class Follower(Replica):
@@ -94,7 +95,7 @@ class Follower(Replica):
         found.certificates[subject.kind] = certificate
         # Simplex rule 6: persist, then relay on first receipt; no body is needed for that.
         self._emit(Persist(certificate))
-        self._emit(Broadcast(certificate))
+        self._relay(certificate)
         for signer, _ in certificate.signatures:
             self._active[signer] = max(self._active[signer], subject.view)
         for evidence in self._tally.accuse_signers(certificate):
@@ -305,7 +306,7 @@ class Follower(Replica):
         if own is not None and self._may_sign(self._view):
             self._emit(Broadcast(own))
             if self._entry is not None:
-                self._emit(Broadcast(self._entry))
+                self._relay(self._entry)
         for effect in self._fetching.repeat():
             self._emit(effect)
         if own is not None or self._is_hopeless:
@@ -315,8 +316,15 @@ class Follower(Replica):
     def _resend(self) -> None:
         # Simplex rule 8
         if self._final is not None:
-            self._emit(Broadcast(self._final))
+            self._relay(self._final)
         if self._entry is not None and self._entry is not self._final:
-            self._emit(Broadcast(self._entry))
+            self._relay(self._entry)
         for record in self._rotation.select(self._list_above_final()):
-            self._emit(Broadcast(record))
+            if isinstance(record, Certificate):
+                self._relay(record)
+            else:
+                self._emit(Broadcast(record))
+
+    def _relay(self, certificate: Certificate) -> None:
+        """To a few: a certificate grows with the validators, so it may not go to all of them, too."""
+        self._emit(Broadcast(certificate, RELAYS_MAX))

@@ -17,7 +17,7 @@ from node.simulation import faults as fault
 from node.simulation.faults import Fault
 from node.simulation.villains import VILLAINS, parse_villain
 
-NODES_MAX: Final = 64  # a node's name is one byte on the simulated wire, and a run must end today
+NODES_MAX: Final = 256  # a node's name is one byte on the simulated wire
 RATES: Final = ("loss", "duplication", "slow_share", "crashes", "build_failures", "flipped_bits")
 CHANCES: Final = ("partitions", "blackouts", "slow_links", "full_disks", "failed_syncs", "lost_journals")
 NODE_CHANCES: Final = ("restarts", "pauses", "clock_skews", "lost_stores")  # of whole nodes alone

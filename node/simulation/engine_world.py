@@ -9,7 +9,7 @@ Leaves out: transactions, state, gossip, sync (`full_nodes/` has them).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from consensus.bft.contract import Engine, Message, Proposal
 from consensus.bft.messages import check_message, encode_message
@@ -22,6 +22,7 @@ from node.simulation.config import Outcome, SimulationConfig
 from node.simulation.host import NAMES, Host, MakeEngine
 from node.simulation.timeline import Timeline
 from node.simulation.toy_ledger import JUDGE_MS
+from node.simulation.traffic import Traffic
 from node.simulation.villains import Means, Villain, make_villain
 from node.simulation.world import World
 
@@ -44,6 +45,9 @@ class EngineWorld(World):
         # By identity: the message, a number that its content alone decides, and whether it is sound.
         self._checked: dict[int, tuple[Message, int, bool]] = {}
         self._sound: dict[bytes, tuple[int, bool]] = {}  # by content
+        self.traffic: Traffic | None = None  # counts what is sent, if somebody wants to know
+        # Where sender, receiver and message stand in a number of the trace.
+        self._shifts = (26, 20) if config.nodes <= 64 else (24, 16)
         super().__init__(
             config,
             seed,
@@ -123,8 +127,12 @@ class EngineWorld(World):
             block = None if payload is None else toys.read_block(payload)
         self.safety.hear(host.index, message, is_body_durable=is_durable, block=block)
 
-    def broadcast(self, sender: int, message: Message) -> None:
-        for receiver in range(len(self.hosts)):
+    def broadcast(self, sender: int, message: Message, peers_max: int | None = None) -> None:
+        receivers: Iterable[int] = range(len(self.hosts))
+        if peers_max is not None and peers_max < len(self.hosts) - 1:
+            others = [index for index in receivers if index != sender]
+            receivers = self.rng.sample(others, peers_max)
+        for receiver in receivers:
             if receiver != sender:
                 self.send(sender, receiver, message)
 
@@ -134,12 +142,15 @@ class EngineWorld(World):
             self._tokens = token = self._tokens + 1
             arrival = (self.now_ms + delay_ms, token, self._deliver, (sender, receiver, message))
             heapq.heappush(self._queue, arrival)
+        if self.traffic is not None:
+            self.traffic.add(sender, message)
         if self.timeline is not None:
             self.timeline.add_message(self.now_ms, sender, receiver, message, delays_ms)
 
     def _deliver(self, sender: int, receiver: int, message: Message) -> None:
         _, number, is_sound = self._checked.get(id(message)) or self._check(sender, message)
-        self.trace.add_number(self.now_ms << 32 | sender << 26 | receiver << 20 | number)
+        high, low = self._shifts
+        self.trace.add_number(self.now_ms << 32 | sender << high | receiver << low | number)
         if is_sound:
             self.hosts[receiver].receive(message, sender)
         elif self.hosts[receiver].is_needed(message):
@@ -159,7 +170,7 @@ class EngineWorld(World):
                     raise Violation(
                         f"form: honest node {sender} sends what no node takes ({error})"
                     ) from error
-            known = self._sound[content] = (len(self._sound) & 0xFFFFF, is_sound)
+            known = self._sound[content] = (len(self._sound) % (1 << self._shifts[1]), is_sound)
             self.trace.add(content)
         checked = self._checked[id(message)] = (message, *known)
         return checked

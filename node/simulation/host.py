@@ -180,7 +180,7 @@ class Host(ToyLedger):
 
     def _perform_broadcast(self, effect: contract.Broadcast) -> None:
         self._world.hear(self, effect.message)
-        self._world.broadcast(self.index, effect.message)
+        self._world.broadcast(self.index, effect.message, effect.peers_max)
 
     def _perform_send(self, effect: contract.Send) -> None:
         self._world.hear(self, effect.message)

@@ -90,9 +90,9 @@ class SpiedWorld(EngineWorld):
         self._is_to_all = False
         super().__init__(config, seed, listen)
 
-    def broadcast(self, sender: int, message: Message) -> None:
+    def broadcast(self, sender: int, message: Message, peers_max: int | None = None) -> None:
         self._is_to_all = True
-        super().broadcast(sender, message)
+        super().broadcast(sender, message, peers_max)
         self._is_to_all = False
 
     def send(self, sender: int, receiver: int, message: Message) -> None:

@@ -59,7 +59,7 @@ class World:
         self.log.append("sync")
 
     # host
-    def broadcast(self, message: object) -> None:
+    def broadcast(self, message: object, peers_max: int | None) -> None:
         self.log.append("broadcast")
 
     def send(self, peer: bytes, message: object) -> None:
@@ -101,7 +101,7 @@ async def test_events_that_effects_make_wait_for_the_next_turn() -> None:
     world = World()
     second = TimerFired(Timer.RETRY, 9)
     world.answer = lambda event: [Broadcast(REQUEST), Send(b"p", REQUEST)] if event == WorkWaiting() else []
-    world.broadcast = lambda message: world.runtime.post(second)  # type: ignore[method-assign]
+    world.broadcast = lambda message, peers_max: world.runtime.post(second)  # type: ignore[method-assign]
     world.runtime.start(())
     world.runtime.post(WorkWaiting())
     assert await world.run() == ["start", WorkWaiting(), ("send", b"p"), second]

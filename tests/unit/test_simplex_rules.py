@@ -15,6 +15,7 @@ from consensus.bft.contract import (
     Judgement,
     Persist,
     Proposal,
+    Received,
     ReportEvidence,
     Send,
     SetTimer,
@@ -22,7 +23,8 @@ from consensus.bft.contract import (
     Timer,
     WorkWaiting,
 )
-from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate
+from consensus.bft.follower import ANSWERS_MAX, RELAYS_MAX
+from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
 from node.simulation import toys
 from tests.fakes.engine_bench import (
     GENESIS,
@@ -376,12 +378,43 @@ def test_rule_4_never_nullify_what_i_finalized() -> None:
 # --- rule 6: certificates ---------------------------------------------------------------------------
 
 
-def test_rule_6_a_quorum_of_votes_is_formed_persisted_and_broadcast(bench: Bench) -> None:
+def test_rule_6_a_quorum_of_votes_is_formed_persisted_and_relayed(bench: Bench) -> None:
     bench.receive(bench.vote(0, NULLIFY, 1))  # the leader's own: we follow
     effects = bench.receive(bench.vote(2, NULLIFY, 1))
     certificate = bench.certificate(NULLIFY, 1, signers=(0, 2, 3))
-    assert effects.index(Persist(certificate)) < effects.index(Broadcast(certificate))
+    assert effects.index(Persist(certificate)) < effects.index(Broadcast(certificate, RELAYS_MAX))
     assert bench.engine.view == 2
+
+
+def test_rule_6_a_certificate_never_goes_to_all() -> None:
+    """It grows with the validators: sent to all of them by each, it would be quadratic for every node."""
+    bench = Bench(own=1)
+    bench.start()
+    bench.receive(bench.certificate(NULLIFY, 1, signers=(0, 2, 3)))
+    block = bench.block(3)
+    bench.receive(bench.certificate(NOTARIZE, 3, block, (0, 2, 3)))
+    for timer in (Timer.LEADER, Timer.ADVANCE, Timer.RETRY, Timer.STANDSTILL):
+        bench.fire(timer)
+    bench.restart()
+    told = [effect for effect in bench.log if isinstance(effect, Broadcast)]
+    assert {effect.peers_max for effect in told if isinstance(effect.message, Certificate)} == {RELAYS_MAX}
+    assert {effect.peers_max for effect in told if isinstance(effect.message, Vote)} == {None}
+    assert sum(isinstance(effect.message, Certificate) for effect in told) > 3
+
+
+def test_only_so_many_are_helped_ahead_in_a_view() -> None:
+    """Whoever nullifies what we left gets a certificate: a view in which all do costs no more than linear."""
+    bench = Bench(own=3, stakes=(1,) * 16)
+    bench.start()
+    bench.receive(bench.certificate(NULLIFY, 1, signers=range(11)))
+    laggards = [bytes((index,)) for index in range(16)]
+    effects = [
+        effect
+        for signer, peer in enumerate(laggards)
+        if signer != 3
+        for effect in bench.step(Received(bench.vote(signer, NULLIFY, 1), peer))
+    ]
+    assert sum(isinstance(effect, Send) for effect in effects) == ANSWERS_MAX
 
 
 def test_rule_6_one_unit_below_the_quorum_is_no_certificate() -> None:
