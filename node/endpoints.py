@@ -34,6 +34,14 @@ def add_api_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def add_send_arguments(parser: argparse.ArgumentParser) -> None:
+    """--fee, --nonce, --wait, --timeout, as every command has them that sends."""
+    parser.add_argument("--fee", type=int, metavar="N", help="default: the chain's smallest")
+    parser.add_argument("--nonce", type=int, metavar="N", help="default: the account's next")
+    parser.add_argument("--wait", action="store_true", help="until it is final, refused or expired")
+    parser.add_argument("--timeout", default="30s", metavar="D", help="how long --wait waits (default 30s)")
+
+
 def find_urls(args: argparse.Namespace) -> list[str]:
     """The base URLs that the arguments name. Raises Rejected."""
     if args.api and args.home:
