@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "block": "one block: header, transactions with scores, certificate",
     "validators": "who stakes and votes",
     "stake": "bond, delegate, unbond, withdraw, unjail; where one's stake stands",
+    "verify": "check a node's word against a checkpoint, by proofs",
     "audit": "re-execute a node's chain and check everything",
     "model": "train, evaluate and inspect the fraud model",
     "init": "make the home of one node by hand",

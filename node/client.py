@@ -200,6 +200,13 @@ class NodeClient:
             raise _not_a_node(self.url)
         return document
 
+    async def get_text(self, path: str) -> str:
+        """The text at `path`, for what is read strictly elsewhere."""
+        try:
+            return (await self._request("GET", path, None, {}, everywhere=False)).decode()
+        except UnicodeDecodeError:
+            raise _not_a_node(self.url) from None
+
     async def post_json(self, path: str, value: Any) -> Any:
         """The document that answers a JSON document."""
         body = json.dumps(value, allow_nan=False).encode()

@@ -40,6 +40,7 @@ from node.api.door import (
     ValidatorsRecord,
     VerdictRecord,
 )
+from node.light_desk import LightDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
 from node.stake_desk import StakeDesk
@@ -56,6 +57,7 @@ class Desk:
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
         self._explaining = asyncio.Lock()
+        self._light = LightDesk(node.rules, node.chain, node.store, self._get_proof, self._get_history_tree)
 
     # --- the node -----------------------------------------------------------------------------------
 
@@ -326,6 +328,18 @@ class Desk:
         proof = prove_account(view, address)
         certificate, headers = self._get_proof(view.header.height)
         return AccountProof(view.header, codec.encode(proof.as_tuple()), certificate, headers)
+
+    def get_genesis(self) -> bytes:
+        return self._light.genesis_json
+
+    def get_update(self, height: int | None) -> door.UpdateRecord | None:
+        return self._light.get_update(height)
+
+    def prove_history(self, height: int, anchor_height: int) -> door.HistoryProof | None:
+        return self._light.prove_history(height, anchor_height)
+
+    def prove_record(self, key: bytes) -> door.RecordProof:
+        return self._light.prove_record(key)
 
     # --- lists --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 
 from consensus.block import Block, Header
 from consensus.genesis import Parameters
+from consensus.ledger.epochs import EpochSet
 from consensus.ledger.scoring import Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
@@ -132,6 +133,37 @@ class ModuleProfile:
     module: str
     row: bytes
     values: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordProof:
+    """A proof that the state behind the header holds `value` under a key, or nothing (None); see AccountProof."""
+
+    header: Header
+    value: bytes | None
+    proof: bytes
+    certificate: Certificate | None
+    headers: tuple[Header, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryProof:
+    """RFC 6962 inclusion of a final block's hash, at its height, in the history_root of a later one."""
+
+    header: Header
+    anchor_height: int
+    siblings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """A final header, what makes it final (as in BlockRecord), and the sets of its epoch and of the next."""
+
+    header: Header
+    certificate: Certificate | None
+    headers: tuple[Header, ...]
+    validators: EpochSet
+    next_validators: EpochSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +392,22 @@ class NodeDoor(Protocol):
 
     def get_validator(self, operator: bytes) -> ValidatorRecord | None:
         """The validator that this account operates, with or without a seat."""
+        ...
+
+    def get_genesis(self) -> bytes:
+        """The chain's genesis file, JSON."""
+        ...
+
+    def get_update(self, height: int | None) -> UpdateRecord | None:
+        """Of the final block at this height (None: the last); None above it, and of forgotten epochs."""
+        ...
+
+    def prove_history(self, height: int, anchor_height: int) -> HistoryProof | None:
+        """None unless both blocks are final and the first is below the second."""
+        ...
+
+    def prove_record(self, key: bytes) -> RecordProof:
+        """Against the last final state root; absence is proven too."""
         ...
 
     def get_peers(self) -> tuple[PeerRecord, ...]: ...

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from consensus import codec, crypto
 from consensus.errors import Rejected
+from consensus.ledger.records import KEY_BYTES_MAX
 from node.api.door import EVENT_NAMES, NodeDoor
 from node.api.json_reading import read_hex
 from node.api.limits import Limits
@@ -146,6 +147,43 @@ BLOCK_KEY: Final = Parameter(
 )
 
 
+def _read_final_height(text: str) -> int | None:
+    mend = "use a height, or finalized"
+    return None if text == "finalized" else _read_number(text, "height", 0, codec.MONEY_MAX, "path", mend)
+
+
+FINAL_HEIGHT: Final = Parameter(
+    "height",
+    "path",
+    "The height of a final block, or `finalized`.",
+    {"type": "string", "pattern": "^([0-9]{1,16}|finalized)$"},
+    _read_final_height,
+)
+BLOCK_HEIGHT: Final = Parameter(
+    "block_height",
+    "path",
+    "The height of a final block.",
+    {"type": "integer", "minimum": 0, "maximum": codec.MONEY_MAX},
+    lambda text: _read_number(text, "block_height", 0, codec.MONEY_MAX, "path", "use a height"),
+)
+
+
+def _read_record_key(text: str) -> bytes:
+    key = read_hex(text, "key", code="path")
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise Rejected(f"must be 1 to {KEY_BYTES_MAX} bytes, not {len(key)}", field="key", code="path")
+    return key
+
+
+RECORD_KEY: Final = Parameter(
+    "key",
+    "path",
+    "The record's key, its namespace first (docs/ledger.md, State).",
+    {"type": "string", "pattern": f"^0x([0-9a-f]{{2}}){{1,{KEY_BYTES_MAX}}}$"},
+    _read_record_key,
+)
+
+
 def build_flag(name: str, description: str, *, default: bool = False) -> Parameter:
     """A query parameter that is true or false."""
 
@@ -179,6 +217,15 @@ def _read_number(text: str, name: str, low: int, high: int, code: str, mend: str
         limit_code = "limit" if code == "query" else code
         raise Rejected(f"{number} is out of range", field=name, code=limit_code, mend=mend)
     return number
+
+
+ANCHOR: Final = build_number(
+    "anchor",
+    "The later block's height; left out: the last final one.",
+    low=1,
+    high=codec.MONEY_MAX,
+    default=None,
+)
 
 
 def _read_position(text: str) -> tuple[int, int]:

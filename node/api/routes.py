@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from consensus import codec
-from node.api import chain, telemetry, transactions
+from node.api import chain, light, telemetry, transactions
 from node.api.limits import Limits
 from node.api.route import (
     ADDRESS,
+    ANCHOR,
     BEFORE,
+    BLOCK_HEIGHT,
     BLOCK_KEY,
     EVENTS,
+    FINAL_HEIGHT,
+    RECORD_KEY,
     TRANSACTION_ID,
     Handler,
     Parameter,
@@ -129,6 +133,34 @@ def build_routes(limits: Limits) -> tuple[Route, ...]:
             "Validator",
             ADDRESS,
             errors=(404,),
+        ),
+        _get("/v1/genesis", "genesis", "The chain's genesis file", light.get_genesis, "Genesis"),
+        _get(
+            "/v1/light/updates/{height}",
+            "light_update",
+            "A final header with its certificate and the sets that it commits to",
+            light.get_update,
+            "Update",
+            FINAL_HEIGHT,
+            errors=(404,),
+        ),
+        _get(
+            "/v1/light/history/{block_height}",
+            "light_history",
+            "That a final block lies below a later one",
+            light.get_history,
+            "HistoryProof",
+            BLOCK_HEIGHT,
+            ANCHOR,
+            errors=(404,),
+        ),
+        _get(
+            "/v1/light/records/{key}",
+            "light_record",
+            "A record of the last final state, or that there is none, with its proof",
+            light.get_record,
+            "RecordProof",
+            RECORD_KEY,
         ),
         _get("/v1/peers", "peers", "The node's peers", chain.get_peers, "Peers"),
         _get(

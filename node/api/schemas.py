@@ -21,6 +21,7 @@ from consensus.genesis import (
 from consensus.ledger.scoring import OUTCOME_NAMES, SCORE_MAX
 from consensus.ledger.staking import STATUS_NAMES
 from consensus.transaction import PAYLOAD_BYTES_MAX
+from consensus.vote import VALIDATORS_MAX
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
@@ -287,6 +288,41 @@ def build_schemas(limits: Limits) -> Json:
                     {entry.name: _PARAMETER_NAMES.get(entry.name, _INT) for entry in fields(Parameters)}
                 ),
             }
+        ),
+        "Genesis": {"type": "object", "description": "as genesis.json; its digest is block 0's parent_hash"},
+        "EpochSet": {
+            **_array(_object({"public_key": KEY_SCHEMA, "stake": _INT, "operator": ADDRESS_SCHEMA})),
+            "maxItems": VALIDATORS_MAX,
+            "description": "by index; headers commit to keys and stakes",
+        },
+        "Update": _object(
+            {
+                "hash": HASH_SCHEMA,
+                "header": refer("Header"),
+                **_FINALITY,
+                "validators": refer("EpochSet"),
+                "next_validators": refer("EpochSet"),
+            },
+            ("certificate_headers",),
+        ),
+        "HistoryProof": _object(
+            {
+                "hash": HASH_SCHEMA,
+                "header": refer("Header"),
+                "anchor_height": _INT,
+                "history_proof": _array(HASH_SCHEMA),
+            }
+        ),
+        "RecordProof": _object(
+            {
+                "key": _HEX,
+                "value": _or_null(_HEX),
+                "record_proof": _HEX,
+                "block_hash": HASH_SCHEMA,
+                "header": refer("Header"),
+                **_FINALITY,
+            },
+            ("certificate_headers",),
         ),
         "Validator": _object(
             {

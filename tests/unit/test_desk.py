@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from consensus import block as blocks
-from consensus import codec, crypto, merkle, vote
+from consensus import codec, crypto, genesis, light, merkle, vote
+from consensus.ledger import records as rec
 from consensus.ledger.proofs import AccountProof, verify_account_proof
+from consensus.ledger.record_proofs import RecordProof
 from consensus.ledger.scoring import REFUSE
 from consensus.transaction import Transaction, sign_transaction
 from node.desk import Desk
@@ -270,3 +272,28 @@ async def test_what_is_pending_or_was_refused_is_told_too(world: World) -> None:
     verdict = await world.desk.explain(refused.id)
     assert verdict is not None
     assert verdict.score == 9_999
+
+
+async def test_a_light_client_gets_headers_sets_history_and_records(world: World) -> None:
+    desk, rules = world.desk, world.node.rules
+    update = desk.get_update(None)
+    assert update is not None
+    assert update.validators.validators.digest == update.header.validators_digest
+    assert update.next_validators.validators.digest == update.header.next_validators_digest
+    assert update.certificate is not None
+    top = update.header.height
+    start, first = desk.get_update(0), desk.get_update(1)
+    assert start is not None
+    assert (start.header.parent_hash, start.certificate) == (rules.genesis.digest, None)
+    assert first is not None
+    assert desk.get_update(top + 1_000) is None
+    proof = desk.prove_history(1, top)
+    assert proof is not None
+    assert light.verify_ancestor(update.header, proof.header, proof.siblings)
+    assert desk.prove_history(top, top) is None
+    assert desk.prove_history(1, top + 1_000) is None
+    key = rec.NAMESPACE_PARAMETER + rec.PARAMETER_GENESIS
+    record = desk.prove_record(key)
+    shown = RecordProof.from_tuple(codec.decode(record.proof, what="proof", bytes_max=10_000))
+    assert light.verify_record(record.header, shown, key) == rules.genesis.digest == record.value
+    assert genesis.read_genesis(desk.get_genesis().decode()).digest == rules.genesis.digest
