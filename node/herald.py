@@ -6,6 +6,7 @@ waits for it or asks it anything. Leaves out: logs; each room writes its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from consensus.block import Block
@@ -28,6 +29,7 @@ class Herald:
         self._clock = clock
         self._seen_ms: dict[bytes, int] = {}  # when a block became valid here, until it is final
         self._expired_told = 0
+        self.accuse: Callable[[Evidence], None] = _tell_nobody  # who brings a lie to the chain
 
     def on_accepted(self, count: int) -> None:
         self.metrics.count_transactions("accepted", count)
@@ -74,8 +76,14 @@ class Herald:
     def on_evidence(self, evidence: Evidence) -> None:
         self.metrics.evidence.inc()
         self.events.publish(
-            "evidence", {"signer": evidence.first.signer, "view": evidence.first.subject.view}
+            "evidence",
+            {
+                "epoch": evidence.first.subject.epoch,
+                "signer": evidence.first.signer,
+                "view": evidence.first.subject.view,
+            },
         )
+        self.accuse(evidence)
 
     def _tell_transactions(self, block: Block) -> None:
         """One event per block for all its transactions: one each would push everything else out of the ring."""
@@ -95,6 +103,10 @@ class Herald:
         skipped = block.header.view - block.header.parent_view - 1
         if skipped > 0:
             self.metrics.views_nullified.inc(skipped)
+
+
+def _tell_nobody(_: Evidence) -> None:
+    """Until somebody is there who accuses."""
 
 
 def _hex(data: bytes) -> str:

@@ -1,0 +1,127 @@
+"""The accuser: brings what this node saw of a lie to the chain, as an ordinary transaction of its validator.
+
+Every honest validator that saw it does so; the first to be final counts, and the others' are rejected for
+nothing. Invariant: at most one accusation of a liar is under way from here, and none once it was punished.
+What is turned away (no money for the fee, a full mempool) is tried again after RETRY_BLOCKS.
+Leaves out: finding lies (the engine), and punishing them (`consensus/ledger/accusation.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consensus import crypto
+from consensus.bft.evidence import compute_offence, encode_evidence
+from consensus.genesis import CLOCK_WORKLOAD
+from consensus.ledger import epochs, staking
+from consensus.ledger.rules import Rules
+from consensus.transaction import KIND_EVIDENCE, Transaction, sign_transaction
+from consensus.vote import Evidence
+from node.chain import Chain
+from node.clock import Clock
+from node.mempool.mempool import Mempool
+from node.mempool.receipts import Outcome, Receipt
+
+log = logging.getLogger("assay.accuser")
+
+WAITING_MAX: Final = 64  # liars at a time; a third of them would have broken the chain
+RETRY_BLOCKS: Final = 16  # between two tries: a few seconds
+
+Submit = Callable[[Sequence[bytes]], Coroutine[Any, Any, list[Receipt]]]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@dataclass(slots=True)
+class _Case:
+    """A liar, and the last transaction against it, tried when the chain had `height`."""
+
+    evidence: Evidence
+    transaction_id: bytes = b""
+    height: int = -RETRY_BLOCKS
+
+
+class Accuser:
+    """One node's. key: of its validator; None: an observer, which leaves it to the others."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        chain: Chain,
+        mempool: Mempool,
+        clock: Clock,
+        key: crypto.PrivateKey | None,
+        submit: Submit,
+        spawn: Spawn,
+    ) -> None:
+        self._rules = rules
+        self._chain = chain
+        self._mempool = mempool
+        self._clock = clock
+        self._key = key
+        self._submit = submit
+        self._spawn = spawn
+        self._cases: dict[tuple[int, int], _Case] = {}  # by epoch and signer
+
+    def on_evidence(self, evidence: Evidence) -> None:
+        """A lie was seen: accuse, unless the chain has no stake to punish."""
+        if not self._rules.parameters.epoch_blocks or self._key is None:
+            return
+        epoch, _, signer = compute_offence(evidence)
+        if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:
+            self._cases[epoch, signer] = _Case(evidence)
+            self.retry()
+
+    def retry(self) -> None:
+        """Call when blocks became final: drops what is settled, tries again what was lost."""
+        height = self._chain.finalized.height
+        for offence, case in list(self._cases.items()):
+            operator = self._find_accused(*offence)
+            if operator is None:
+                del self._cases[offence]
+            elif height - case.height >= RETRY_BLOCKS and self._mempool.get(case.transaction_id) is None:
+                tx = self._sign(operator, case.evidence)
+                case.transaction_id, case.height = tx.id, height
+                self._spawn(self._send(tx))
+
+    def _find_accused(self, epoch: int, signer: int) -> bytes | None:
+        """The liar's operator; None once it is punished, or too long ago."""
+        records = self._chain.final_view.records
+        found = epochs.find_set(records, epoch)
+        if found is None or signer >= len(found.operators):
+            return None
+        operator = found.operators[signer]
+        is_punished = staking.get_stake(records, operator).status == staking.TOMBSTONED
+        return None if is_punished else operator
+
+    def _sign(self, operator: bytes, evidence: Evidence) -> Transaction:
+        assert self._key is not None  # on_evidence saw it
+        parameters, view = self._rules.parameters, self._chain.final_view
+        account = view.get_account(self._key.address)
+        pending = self._mempool.get_pending(self._key.address)
+        nonce = 0 if account is None else account.nonce_next
+        now_ms = view.header.timestamp_ms
+        if parameters.clock != CLOCK_WORKLOAD:
+            now_ms = max(now_ms, self._clock.now_ms())
+        return sign_transaction(
+            self._key,
+            self._rules.chain_id,
+            kind=KIND_EVIDENCE,
+            nonce=max(nonce, pending[-1].nonce + 1) if pending else nonce,
+            receiver=operator,
+            amount=0,
+            fee=parameters.fee_units_min,
+            timestamp_ms=now_ms,
+            expires_ms=now_ms + parameters.lifetime_ms_max,
+            payload=encode_evidence(evidence),
+        )
+
+    async def _send(self, tx: Transaction) -> None:
+        (receipt,) = await self._submit((tx.raw,))
+        told = {"accused": tx.receiver.hex(), "transaction": tx.id.hex()}
+        if receipt.outcome in (Outcome.ACCEPTED, Outcome.KNOWN):
+            log.warning("accused a validator that lied", extra=told)
+        else:
+            log.warning("an accusation was turned away", extra={**told, "reason": receipt.reason})
