@@ -312,6 +312,7 @@ class Desk:
         """A block became final: its hash belongs to the history of those to come."""
         if len(self._history) == header.height:
             self._history.append(merkle.hash_leaf(header.hash))
+        self._light.remember(header.epoch)
 
     def grow_history(self, count_max: int) -> None:
         """Read so many more blocks of the past. Called now and then, so that no question waits for all."""

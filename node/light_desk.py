@@ -1,14 +1,15 @@
 """The light desk: what somebody needs who trusts no node: final headers with their sets, and proofs.
 
-Sets of old epochs are forgotten with the evidence that could speak of them; who trusts so old a header
-must not follow it anyway. Those of the first two epochs stand in genesis.
-Invariant: reads one final view and the store. Leaves out: what the proofs prove (`consensus/light.py`).
+The state forgets a set with the evidence that could speak of it. Where epochs are short a header is trusted
+for longer than that, so the sets that became final while this node ran are remembered, and those of the first
+two epochs stand in genesis. Invariant: reads the final view and the store, and remembers SETS_MAX sets. Leaves out: what the proofs prove (`consensus/light.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Final
 
 from consensus import codec, genesis, merkle
 from consensus.block import Header
@@ -22,6 +23,8 @@ from node.chain import Chain
 from node.store.store import Store
 
 Finality = tuple[Certificate | None, tuple[Header, ...]]
+
+SETS_MAX: Final = 1_024  # epochs; sets that do not change from one to the next are one object
 
 
 class LightDesk:
@@ -40,6 +43,7 @@ class LightDesk:
         self._store = store
         self._get_finality = get_finality
         self._get_history = get_history
+        self._sets: dict[int, EpochSet] = {}  # by epoch, rising
 
     @cached_property
     def genesis_json(self) -> bytes:
@@ -62,10 +66,21 @@ class LightDesk:
         certificate, links = self._get_finality(height)
         return UpdateRecord(header, certificate, links, sets[0], sets[1])
 
+    def remember(self, epoch: int) -> None:
+        """Call when a block of this epoch became final: its set and the next one's are kept in memory."""
+        view = self._chain.final_view
+        for wanted in (epoch, epoch + 1):
+            found = None if wanted in self._sets else view.find_set(wanted)
+            if found is not None:
+                last = self._sets.get(wanted - 1)
+                self._sets[wanted] = last if last is not None and last == found else found
+        while len(self._sets) > SETS_MAX:
+            del self._sets[next(iter(self._sets))]
+
     def _find_set(self, epoch: int) -> EpochSet | None:
         if epoch <= 1 or not self._rules.parameters.epoch_blocks:
             return epochs.create_genesis_set(self._rules.validators)
-        return self._chain.final_view.find_set(epoch)
+        return self._chain.final_view.find_set(epoch) or self._sets.get(epoch)
 
     def prove_history(self, height: int, anchor_height: int) -> HistoryProof | None:
         """That the block of this height is below the final one of anchor_height; None unless both are."""
