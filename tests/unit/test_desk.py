@@ -16,7 +16,7 @@ from consensus.ledger import records as rec
 from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.record_proofs import RecordProof
 from consensus.ledger.scoring import REFUSE
-from consensus.transaction import Transaction, sign_transaction
+from consensus.transaction import KIND_BOND, Transaction, sign_transaction
 from node.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
@@ -297,3 +297,26 @@ async def test_a_light_client_gets_headers_sets_history_and_records(world: World
     shown = RecordProof.from_tuple(codec.decode(record.proof, what="proof", bytes_max=10_000))
     assert light.verify_record(record.header, shown, key) == rules.genesis.digest == record.value
     assert genesis.read_genesis(desk.get_genesis().decode()).digest == rules.genesis.digest
+
+
+async def test_a_chain_without_epochs_answers_staking_with_its_code(world: World) -> None:
+    key = world.network.accounts[0]
+    bond = sign_transaction(
+        key,
+        world.node.rules.chain_id,
+        kind=KIND_BOND,
+        nonce=50,
+        receiver=key.address,
+        amount=5,
+        fee=1,
+        timestamp_ms=20,
+        expires_ms=10_000,
+    )
+    (receipt,) = await world.desk.submit([bond.raw])
+    assert (receipt.outcome, receipt.code) == ("rejected", "staking_off")
+    assert "epoch_blocks" in receipt.reason
+    told = world.desk.get_validators()
+    assert (told.boundary_height, told.validators[0].is_self) == (None, True)
+    assert world.desk.get_validator(told.validators[0].address) == told.validators[0]
+    world.desk.update_metrics()
+    assert b'assay_validator_status{status="bonded"} 1.0' in world.node.metrics.render()
