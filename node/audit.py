@@ -1,8 +1,8 @@
 """The audit: reads a home as a stranger would, executes the chain again, believes nothing.
 
-Every record checksum, header link, signature, certificate, score, outcome and root; every checkpoint,
-bit by bit against the re-executed state; every place in the index. It reads only, takes no lock, and
-works beside a running node: what was not there when it began is not looked at, and a record that is
+Every record checksum, header link, signature, certificate (with its epoch's set), score, outcome and root;
+every checkpoint, bit by bit against the re-executed state; every place in the index. It reads only, takes no
+lock, and works beside a running node: what was not there when it began is not looked at, and a record that is
 being written is no damage.
 
 Invariant: `ok` only if all of it holds up to the last final block; otherwise the lowest height at which
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from consensus import vote
-from consensus.block import Block, Header, decode_block
+from consensus.block import GENESIS_VIEW, Block, Header, decode_block
 from consensus.errors import AssayError, Rejected
 from consensus.ledger.rules import Rules
 from consensus.ledger.snapshot import dump_state
-from consensus.ledger.state import State
+from consensus.ledger.state import State, View
 from consensus.secp256k1 import Signed
 from consensus.transaction import compute_signing_digest
 from node.audit_workers import Answers, IndexProblem, Workers
@@ -208,7 +208,7 @@ class _Execution:
                 break
             try:
                 block = self._read_block(height)
-                self._start_signatures(block, state.header)
+                self._start_signatures(block, state.view())
                 state.commit(self._rules.check_block(state.view(), block, None))
                 for name in names:
                     if name.height == height:
@@ -229,33 +229,38 @@ class _Execution:
         assert offset is not None, "heights up to the final one have offsets"
         return decode_block(self._file.read(offset).payload)
 
-    def _start_signatures(self, block: Block, parent: Header) -> None:
-        """Checks the form of links and certificates now, and every signature soon."""
-        header = block.header
+    def _start_signatures(self, block: Block, view: View) -> None:
+        """Checks the form of links and certificates now, and every signature soon. view: below the block."""
+        header, parent = block.header, view.header
+        is_first = parent.height == 0 or header.epoch != parent.epoch
+        parent_view = GENESIS_VIEW if is_first else parent.view
         if (header.height, header.parent_hash, header.parent_view) != (
             parent.height + 1,
             parent.hash,
-            parent.view,
+            parent_view,
         ):
             raise Rejected("does not link to the block below", field="header")
-        chain_id = self._rules.chain_id
+        found_set, chain_id = view.find_set(header.epoch), self._rules.chain_id
+        if found_set is None:
+            raise Rejected(f"{header.epoch} is neither its parent's nor the next", field="header.epoch")
+        validators = found_set.validators
         items: list[Signed] = [
             (tx.public_key, compute_signing_digest(tx, chain_id), tx.signature) for tx in block.transactions
         ]
         labels = [f"signature of transaction {index}" for index in range(len(items))]
         certificate = block.parent_certificate
         if certificate is None:
-            if parent.height > 0:
+            if not is_first:
                 raise Rejected("is missing", field="parent certificate")
         else:
             self._check_subject(certificate, parent, "parent certificate", (vote.NOTARIZE, vote.FINALIZE))
-            self._collect(certificate, "parent certificate", items, labels)
+            self._collect(certificate, validators, "parent certificate", items, labels)
         found = self._positions.get_mark(header.height)
         if found is not None and found[0] == header.height:
             mark = decode_mark(self._file.read(found[1]).payload)
             certified = mark.links[-1] if mark.links else header
             self._check_subject(mark.certificate, certified, "finalization", (vote.FINALIZE,))
-            self._collect(mark.certificate, "finalization", items, labels)
+            self._collect(mark.certificate, validators, "finalization", items, labels)
         self._batches.append(
             _Batch(header.height, len(block.transactions), labels, self._workers.verify(items))
         )
@@ -272,7 +277,12 @@ class _Execution:
             raise Rejected(f"is not for block {header.height}", field=what)
 
     def _collect(
-        self, certificate: vote.Certificate, what: str, items: list[Signed], labels: list[str]
+        self,
+        certificate: vote.Certificate,
+        validators: vote.ValidatorSet,
+        what: str,
+        items: list[Signed],
+        labels: list[str],
     ) -> None:
         """Checks signers and quorum now; the signatures themselves join the batch."""
 
@@ -282,7 +292,7 @@ class _Execution:
             return True
 
         try:
-            vote.check_certificate(certificate, self._rules.validators, self._rules.chain_id, note)
+            vote.check_certificate(certificate, validators, self._rules.chain_id, note)
         except Rejected as problem:
             raise Rejected(problem.problem, field=f"{what}: {problem.field}") from None
 

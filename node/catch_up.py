@@ -1,7 +1,8 @@
 """Catching up: a node that is behind takes final blocks with their certificate from its peers.
 
 The proof comes before the work: a batch must link, block by block, from our own final block to the one
-its certificate makes final, and that certificate must hold a quorum's signatures. Then every block is
+its certificate makes final, and that certificate must hold a quorum's signatures, of the epoch's set. A batch
+is of one epoch, the next set being known only when its last block was executed. Then every block is
 executed and compared like any other; a difference means that *we* differ from a quorum (rule 11): the
 judge is told, so that the engine stops signing, and nothing more is asked for.
 
@@ -21,9 +22,10 @@ from consensus import block as blocks
 from consensus import crypto, vote
 from consensus.bft.contract import Event, Received
 from consensus.block import Block, Header
-from consensus.errors import Rejected
+from consensus.errors import Fault, Rejected
+from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
-from consensus.vote import Certificate
+from consensus.vote import Certificate, ValidatorSet
 from node.chain import Chain
 from node.finality import Finality
 from node.judge import SignatureCheck
@@ -93,6 +95,12 @@ class CatchUp:
     def is_syncing(self) -> bool:
         """Whether a peer is ahead by more than the ordinary way would close soon."""
         return bool(self._list_ahead(GAP_BLOCKS + 1))
+
+    def find_epoch(self) -> int | None:
+        """The highest epoch that a peer claims to be in; None while we are alone or behind."""
+        if self.is_syncing or not self._transport.peers():
+            return None
+        return epochs.compute_epoch(max(self._heights.values(), default=0) + 1, self._chain.epoch_blocks)
 
     def get_height(self, node_key: bytes) -> int | None:
         """The last final height that a peer told of."""
@@ -192,8 +200,8 @@ class CatchUp:
         if not batch:
             return
         links = [blocks.decode_header(raw) for raw in frame.links]
-        headers = [block.header for block in batch] + links
-        certificate = self._check_links(headers, frame.certificate)
+        headers = [block.header for block in batch]
+        certificate, validators = self._check_links(headers, links, frame.certificate)
         transactions = [tx for block in batch for tx in block.transactions]
         # Not urgent: whoever catches up judges no proposal, and its mempool has no hurry either.
         answers = await self._signatures.verify_new(transactions)
@@ -201,7 +209,7 @@ class CatchUp:
             raise Rejected("of a transaction is wrong", field="signature", code="signature")
         for block in batch:
             if block.parent_certificate is not None:
-                self._check_certificate(block.parent_certificate)
+                self._check_certificate(block.parent_certificate, validators)
         for block in batch:
             self._store.put_block(block)
         self._store.put_final(certificate, batch, links)
@@ -211,7 +219,7 @@ class CatchUp:
             try:
                 delta = self._rules.check_block(self._chain.final_view, block, None)
             except Rejected as reason:
-                self._halt(headers, block.header, str(reason))
+                self._halt(headers + links, block.header, str(reason))
                 break
             self._chain.add(block, delta)
             self._finality.commit_stored((block,))
@@ -225,19 +233,27 @@ class CatchUp:
                 why = reason if header == refused else f"its ancestor of height {refused.height} is invalid"
                 self._refuse(header, why)
 
-    def _check_links(self, headers: Sequence[Header], raw_certificate: bytes) -> Certificate:
-        """The certificate, once the headers link from our final block to the one it makes final."""
-        parent = self._chain.finalized
-        for header in headers:
-            if header.parent_hash != parent.hash or header.height != parent.height + 1:
+    def _check_links(
+        self, headers: Sequence[Header], links: Sequence[Header], raw_certificate: bytes
+    ) -> tuple[Certificate, ValidatorSet]:
+        """The certificate and its epoch's set, once all links from our final block to the one it makes final."""
+        parent, epoch = self._chain.finalized, self._chain.epoch
+        validators = self._chain.find_validators(epoch)
+        if validators is None:
+            raise Fault(f"the set of epoch {epoch} is missing", field="state.records")
+        for place, header in enumerate((*headers, *links)):
+            is_tail = place >= len(headers) and epochs.is_tail(header, parent, self._chain.epoch_blocks)
+            height = parent.height if is_tail else parent.height + 1
+            if (header.parent_hash, header.height, header.epoch) != (parent.hash, height, epoch):
                 raise Rejected("do not link to our final block", field="final_blocks", code="link")
             parent = header
         certificate = vote.decode_certificate(raw_certificate)
         subject = certificate.subject
-        if subject.kind != vote.FINALIZE or subject.block_hash != parent.hash or subject.view != parent.view:
+        told = (subject.kind, subject.epoch, subject.view, subject.block_hash)
+        if told != (vote.FINALIZE, epoch, parent.view, parent.hash):
             raise Rejected("is not the finalization of the last block", field="certificate", code="link")
-        self._check_certificate(certificate)
-        return certificate
+        self._check_certificate(certificate, validators)
+        return certificate, validators
 
-    def _check_certificate(self, certificate: Certificate) -> None:
-        vote.check_certificate(certificate, self._rules.validators, self._rules.chain_id, crypto.verify)
+    def _check_certificate(self, certificate: Certificate, validators: ValidatorSet) -> None:
+        vote.check_certificate(certificate, validators, self._rules.chain_id, crypto.verify)

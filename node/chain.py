@@ -2,9 +2,10 @@
 
 Every valid block above the last final one is kept with its delta; a view of it is the final state
 plus the deltas on the way. Finalising commits the deltas of one branch in order and forgets what
-does not descend from it.
+does not descend from it, tails above all: with the boundary block final their epoch is over.
 
-Invariant: only blocks that were executed and found valid enter; the final height never falls.
+Invariant: only blocks that were executed and found valid enter; the final height never falls. Views begin
+at 1 in each epoch: only (epoch, view) together tell what came first.
 Leaves out: where blocks come from (judge, proposer, catch-up) and where they are stored.
 """
 
@@ -12,9 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consensus.block import Block, Header
-from consensus.errors import Fault
+from consensus.bft.contract import BlockRef
+from consensus.block import Block, Header, decode_header
+from consensus.errors import Fault, NotYet, Rejected
+from consensus.ledger import epochs
 from consensus.ledger.state import Delta, State, View
+from consensus.vote import ValidatorSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,11 @@ class ValidBlock:
 
 
 class Chain:
-    """Final state below, a small tree of valid blocks above."""
+    """Final state below, a small tree of valid blocks above. epoch_blocks: genesis's."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, epoch_blocks: int = 0) -> None:
         self._state = state
+        self.epoch_blocks = epoch_blocks
         self._final_view = state.view()
         self._above: dict[bytes, ValidBlock] = {}  # by hash; a handful of views' worth
         self._views: dict[bytes, View] = {}  # of blocks in _above; made when first asked for
@@ -45,9 +50,48 @@ class Chain:
         return self._final_view
 
     def get_head(self) -> Header:
-        """The highest valid block: final, or above it (the later view wins a tie)."""
+        """The highest valid block: final, or above it (the later view wins a tie). Tails are no higher."""
         headers = [entry.block.header for entry in self._above.values()]
         return max(headers, key=lambda header: (header.height, header.view), default=self.finalized)
+
+    # --- epochs -------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next block: with its boundary block final, an epoch is over."""
+        return epochs.compute_epoch(self.finalized.height + 1, self.epoch_blocks)
+
+    def is_past(self, epoch: int, view: int) -> bool:
+        """Whether the final chain is past this view, so that what stands there is final or abandoned."""
+        final = self.finalized
+        return epoch < self.epoch or (epoch, view) <= (final.epoch, final.view)
+
+    def find_validators(self, epoch: int) -> ValidatorSet | None:
+        """The set of an epoch: of this one, the next, and those that evidence may still speak of."""
+        found = self._final_view.find_set(epoch)
+        return None if found is None else found.validators
+
+    def read_block(self, payload: bytes) -> BlockRef:
+        """A header's bytes as the engine of its epoch knows the block. Raises Rejected, or NotYet when that
+        epoch's set is not known here."""
+        header = decode_header(payload)
+        found = self._final_view.find_set(header.epoch)
+        if found is None:
+            raise NotYet(f"{header.epoch}: its validators are not known here", field="header.epoch")
+        proposer = found.index_by_key.get(header.proposer)
+        if proposer is None:
+            raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
+        return BlockRef(
+            header.hash,
+            header.epoch,
+            header.view,
+            header.height,
+            header.parent_view,
+            header.parent_hash,
+            proposer,
+        )
+
+    # --- blocks -------------------------------------------------------------------------------------
 
     def get_block(self, block_hash: bytes) -> Block | None:
         """A valid block above the final one."""
@@ -94,7 +138,7 @@ class Chain:
     def finalize(self, block_hash: bytes) -> tuple[Block, ...]:
         """Commit the branch that ends in this block; the blocks that became final, oldest first.
 
-        Raises Fault unless the block is above the final one and its whole branch is here.
+        Raises Fault unless the block is above the final one, no tail, and its whole branch is here.
         """
         branch = self.get_branch(block_hash)
         if not branch:
@@ -114,7 +158,9 @@ class Chain:
             return entry.block.header.height, entry.block.header.view  # tails share their boundary's height
 
         for entry in sorted(self._above.values(), key=order):
-            parent = entry.block.header.parent_hash
+            header, parent = entry.block.header, entry.block.header.parent_hash
+            if header.epoch < self.epoch:
+                continue  # a tail: nothing is built on it any more
             if parent == self.finalized.hash or parent in kept:
                 kept[entry.block.hash] = entry
         self._above = kept

@@ -69,7 +69,8 @@ class CompactBodies:
         """Keep it, perhaps in place of an older one; False when its proposer's view has one already."""
         header = body.header
         own = [key for key, kept in self._bodies.items() if kept.header.proposer == header.proposer]
-        if any(self._bodies[key].header.view == header.view for key in own):
+        place = (header.epoch, header.view)
+        if any((self._bodies[key].header.epoch, self._bodies[key].header.view) == place for key in own):
             return False
         if len(own) >= BODIES_PROPOSER_MAX:
             del self._bodies[own[0]]
@@ -86,5 +87,6 @@ class CompactBodies:
         self._bodies = {
             key: body
             for key, body in self._bodies.items()
-            if body.header.height > final.height and body.header.view > final.view
+            if body.header.height > final.height
+            and (body.header.epoch, body.header.view) > (final.epoch, final.view)
         }

@@ -1,6 +1,7 @@
 """The engine's host: performs what the engine asks for, with the node's rooms and its network.
 
-Implements `runtime.Host`; the runtime has made durable what an effect depends on before it comes here.
+Implements `runtime.Host`; the runtime has made durable what an effect depends on before it comes here. Of an
+engine whose epoch is over, only what it tells others is still performed: its blocks are final or forgotten.
 Invariant: no effect blocks, and none is answered here: a room answers later, by an event. Leaves out: the
 engine's loop, timers and journal (`runtime.py`); frames of peers (`frame_door.py`).
 """
@@ -14,13 +15,17 @@ from typing import Protocol
 
 from consensus import vote
 from consensus.bft import contract
-from consensus.bft.contract import BlockRef, Proposal
-from consensus.bft.messages import encode_message
+from consensus.bft.contract import Proposal
+from consensus.bft.leader import compute_offset
+from consensus.bft.messages import encode_message, make_genesis_ref
 from consensus.bft.replica import EngineConfig
 from consensus.bft.restore import Record
-from consensus.block import Header, decode_header
+from consensus.block import decode_header
+from consensus.errors import Fault
+from consensus.genesis import LEADER_ONION
+from consensus.ledger import beacon, epochs
 from consensus.ledger.rules import Rules
-from consensus.vote import Certificate
+from consensus.vote import Certificate, ValidatorSet
 from node.chain import Chain
 from node.config import NodeConfig
 from node.finality import Finality
@@ -58,20 +63,37 @@ MakeEngine = Callable[[EngineConfig, Sign | None], NodeEngine]  # no signer: an 
 def plan_engine(
     rules: Rules,
     epoch: int,
-    genesis: Header,
+    chain: Chain,
+    store: Store,
+    validators: ValidatorSet,
     settings: NodeConfig,
     own_index: int | None,
     observe_until_view: int | None,
 ) -> EngineConfig:
-    """What an engine is made with. genesis: block 0's header. observe_until_view: the journal's word."""
+    """What the engine of an epoch is made with, once the block below its first one is final and stored.
+
+    validators: the epoch's set. observe_until_view: the journal's word. May take long on a chain that draws its
+    leaders, when the epoch has begun: its seed is then in a state of the past.
+    """
+    epoch_blocks = rules.parameters.epoch_blocks
+    start_height = epoch * epoch_blocks
+    genesis = store.get_header(start_height)
+    if genesis is None:
+        raise Fault(f"the block below epoch {epoch} is missing", field=f"block {start_height}")
+    seed = b""
+    if rules.parameters.leader_election == LEADER_ONION:
+        is_here = chain.finalized.height == start_height
+        records = chain.final_view.records if is_here else store.rebuild_state(start_height).records
+        seed = beacon.compute_seed(records, epoch)
     return EngineConfig(
         chain_id=rules.chain_id,
         epoch=epoch,
-        validators=rules.validators,
+        validators=validators,
         own_index=own_index,
-        genesis=BlockRef(
-            genesis.hash, epoch, genesis.view, genesis.height, genesis.view, genesis.parent_hash, 0
-        ),
+        genesis=make_genesis_ref(genesis, epoch),
+        height_max=epochs.compute_boundary(epoch, epoch_blocks),
+        leader_offset=compute_offset(epoch, epoch_blocks),
+        leader_seed=seed,
         delta_ms=settings.delta_ms,
         delta_ms_max=settings.delta_ms_max,
         block_interval_ms=settings.block_interval_ms,
@@ -92,6 +114,7 @@ class EngineHost:
         finality: Finality,
         herald: Herald,
         rng: random.Random,
+        epoch: int,
         on_finalization: Callable[[Certificate], None],
     ) -> None:
         self._chain = chain
@@ -102,7 +125,9 @@ class EngineHost:
         self._finality = finality
         self._herald = herald
         self._rng = rng
+        self.epoch = epoch
         self._on_finalization = on_finalization
+        self.is_over = False  # the epoch: set by whoever has started the next one's engine
 
     def broadcast(self, message: contract.Message, peers_max: int | None) -> None:
         frame = self._pack(message)
@@ -140,15 +165,20 @@ class EngineHost:
             self._network.send(peer.node_key, EngineMessage(encode_message(fetch.request)))
 
     def fetch_block(self, fetch: contract.FetchBlock) -> None:
-        self._judge.fetch(fetch.block_hash, view=fetch.view)
+        if not self.is_over:
+            self._judge.fetch(fetch.block_hash, epoch=self.epoch, view=fetch.view)
 
     def build(self, build: contract.Build) -> None:
-        self._proposer.build(build)
+        if not self.is_over:
+            self._proposer.build(build)
 
     def judge(self, judge: contract.Judge) -> None:
-        self._judge.judge(judge.block.hash, decode_header(judge.payload))
+        if not self.is_over:
+            self._judge.judge(judge.block.hash, decode_header(judge.payload))
 
     def finalize(self, finalize: contract.Finalize) -> None:
+        if self.is_over:
+            return
         self._on_finalization(finalize.certificate)
         self._finality.finalize(finalize.certificate)
 

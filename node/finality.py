@@ -1,7 +1,8 @@
 """Finality: commits what a finalization makes final, in order, once every body is here.
 
 Block and certificate are durable before the state moves and before anyone hears of it
-(consensus.md, Journal); the state may lag behind the store and is re-executed at start.
+(consensus.md, Journal); the state may lag behind the store and is re-executed at start. A final tail makes
+its epoch's boundary block final and nothing else: its header only links the certificate to that.
 
 Invariant: final blocks form one chain whose height rises by one. Leaves out: fetching (the judge's),
 and catching up from far (`catch_up.py`), which hands its blocks in here too.
@@ -22,7 +23,9 @@ log = logging.getLogger("assay.finality")
 
 
 class FinalStore(Protocol):
-    def put_final(self, certificate: Certificate, blocks: Sequence[Block]) -> None: ...
+    def put_final(
+        self, certificate: Certificate, blocks: Sequence[Block], links: Sequence[Header] = ()
+    ) -> None: ...
 
     def sync(self) -> None: ...
 
@@ -46,9 +49,11 @@ class Finality:
 
     def finalize(self, certificate: Certificate) -> None:
         """A block became final. Commits at once, or fetches what is missing and commits then."""
-        if certificate.subject.view <= self._chain.finalized.view:
+        subject = certificate.subject
+        if self._chain.is_past(subject.epoch, subject.view):
             return
-        if self._waiting is None or certificate.subject.view > self._waiting.subject.view:
+        waiting = None if self._waiting is None else self._waiting.subject
+        if waiting is None or (subject.epoch, subject.view) > (waiting.epoch, waiting.view):
             self._waiting = certificate
         self.retry()
 
@@ -57,22 +62,20 @@ class Finality:
         certificate = self._waiting
         if certificate is None or self.is_paused:
             return
-        if certificate.subject.view <= self._chain.finalized.view:
+        subject = certificate.subject
+        if self._chain.is_past(subject.epoch, subject.view):
             self._waiting = None
             return
-        block_hash = certificate.subject.block_hash
-        branch = self._chain.get_branch(block_hash)
+        branch = self._chain.get_branch(subject.block_hash)
         if not branch:
-            self._judge.fetch(block_hash, view=certificate.subject.view)
+            self._judge.fetch(subject.block_hash, epoch=subject.epoch, view=subject.view)
             return
         self._waiting = None
-        self.commit(tuple(entry.block for entry in branch), certificate)
-
-    def commit(self, branch: tuple[Block, ...], certificate: Certificate) -> None:
-        """Make a branch of valid blocks final: store, sync, swap the state, tell. Raises Fault."""
-        self._store.put_final(certificate, branch)
+        final = tuple(entry.block for entry in branch if not entry.delta.is_tail)
+        tails = [entry.block.header for entry in branch if entry.delta.is_tail]
+        self._store.put_final(certificate, final, tails)
         self._store.sync()
-        self.commit_stored(branch)
+        self.commit_stored(final)
 
     def commit_stored(self, branch: tuple[Block, ...]) -> None:
         """The same, for blocks whose finality is durable already."""

@@ -1,13 +1,14 @@
 """The frame door: every frame of a peer comes in here and goes to the room it is for.
 
 Implements `transport.Handler`. Invariant: what an engine hears was decoded and its signatures were checked
-first; a frame that no honest node sends is Rejected, so that the network scores its sender. Shut before
+first, with the set of its epoch; what is said of the next epoch waits for its engine. A frame that no honest node sends is Rejected, so that the network scores its sender. Shut before
 the node is built and after it failed or closed: frames are dropped then.
 Leaves out: sockets, handshake, reputation (`node/network/`); each room checks its own frames.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from typing import Final, assert_never
 
 from consensus import crypto
 from consensus.bft import contract
-from consensus.bft.contract import BlockRef, Proposal, Received
+from consensus.bft.contract import Proposal, Received
 from consensus.bft.messages import check_message, decode_message
 from consensus.block import Header, decode_header
-from consensus.errors import Rejected
+from consensus.errors import NotYet, Rejected
 from consensus.ledger.rules import Rules
 from node.catch_up import CatchUp
-from node.engine_host import EngineHost, NodeEngine
+from node.chain import Chain
+from node.engine_room import EngineRoom, get_epoch
+from node.held_frames import HeldFrame, HeldFrames
 from node.judge import Judge
 from node.network.frames import (
     Announce,
@@ -43,7 +46,8 @@ from node.network.frames import (
     Welcome,
 )
 from node.network.gossip import Gossip
-from node.network.transport import Peer
+from node.network.reputation import POINTS_REJECTED
+from node.network.transport import Peer, Transport
 from node.serving import Serving
 
 log = logging.getLogger("assay.node")
@@ -56,13 +60,13 @@ class Rooms:
     """Where frames go. post: takes the engine's events; send_status: tells one peer of our chain."""
 
     rules: Rules
-    engine: NodeEngine
-    host: EngineHost
+    chain: Chain
+    engines: EngineRoom
     judge: Judge
     gossip: Gossip
     catching_up: CatchUp
     serving: Serving
-    read_block: Callable[[bytes], BlockRef]
+    network: Transport
     post: Callable[[contract.Event], None]
     send_status: Callable[[bytes], None]
 
@@ -73,6 +77,7 @@ class FrameDoor:
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self._on_fault = on_fault
         self._rooms: Rooms | None = None
+        self._held = HeldFrames()
 
     def open(self, rooms: Rooms) -> None:
         self._rooms = rooms
@@ -80,6 +85,24 @@ class FrameDoor:
     def shut(self) -> None:
         """Take nothing more."""
         self._rooms = None
+
+    def on_epoch(self) -> None:
+        """The next epoch's engine runs: what was said to it already may come in."""
+        asyncio.get_running_loop().call_soon(self._let_in)
+
+    def _let_in(self) -> None:
+        for peer, frame in self._held.take():
+            if self._rooms is None:
+                return
+            try:
+                self._take_engine_frame(self._rooms, peer, frame)
+            except Rejected as reason:
+                self._rooms.network.penalise(peer.node_key, POINTS_REJECTED, str(reason))
+            except NotYet:
+                pass  # of an epoch that is still ahead of us: as unheard
+            except Exception as error:  # ours: not left to the loop, which would only log it
+                self._on_fault(error)
+                return
 
     # --- as Handler has it --------------------------------------------------------------------------
 
@@ -90,11 +113,12 @@ class FrameDoor:
         self._rooms.send_status(peer.node_key)
         # What was said before this connection stood is lost to this peer: without it a network that starts
         # at once would wait for the retry timers of its first view.
-        for record in self._rooms.engine.list_records()[-RECORDS_TOLD_MAX:]:
-            self._rooms.host.send(peer.node_key, record)
+        for record in self._rooms.engines.list_records()[-RECORDS_TOLD_MAX:]:
+            self._rooms.engines.host.send(peer.node_key, record)
 
     def on_disconnected(self, peer: Peer) -> None:
         log.info("disconnected", extra={"peer": str(peer)})
+        self._held.drop(peer)
         if self._rooms is None:
             return
         self._rooms.gossip.on_disconnected(peer)
@@ -107,10 +131,8 @@ class FrameDoor:
         if rooms is None:
             return
         match frame:
-            case EngineMessage(payload):
-                _take_engine_message(rooms, peer, payload)
-            case CompactProposal(proposal):
-                _take_engine_message(rooms, peer, proposal, frame)
+            case EngineMessage() | CompactProposal():
+                self._take_engine_frame(rooms, peer, frame)
             case Transactions() | Announce() | GetTransactions():
                 await rooms.gossip.on_frame(peer, frame)
             case Status():
@@ -135,15 +157,22 @@ class FrameDoor:
     def on_fault(self, error: BaseException) -> None:
         self._on_fault(error)
 
-
-def _take_engine_message(rooms: Rooms, peer: Peer, raw: bytes, body: CompactProposal | None = None) -> None:
-    message = decode_message(raw, rooms.read_block)
-    if body is not None and not isinstance(message, Proposal):
-        raise Rejected("carries no proposal", field="compact_proposal")
-    if not rooms.engine.is_needed(message):
-        return  # known, old or far ahead: not worth a signature check
-    check_message(message, rooms.rules.validators, rooms.rules.chain_id, crypto.verify)
-    if body is not None and isinstance(message, Proposal):
-        header: Header = decode_header(message.payload)
-        rooms.judge.offer_body(header, body, peer.node_key)
-    rooms.post(Received(message, peer.node_key))
+    def _take_engine_frame(self, rooms: Rooms, peer: Peer, frame: HeldFrame) -> None:
+        body = frame if isinstance(frame, CompactProposal) else None
+        raw = frame.proposal if isinstance(frame, CompactProposal) else frame.payload
+        message = decode_message(raw, rooms.chain.read_block)
+        if body is not None and not isinstance(message, Proposal):
+            raise Rejected("carries no proposal", field="compact_proposal")
+        epoch = get_epoch(message)
+        engine, validators = rooms.engines.find_engine(epoch), rooms.chain.find_validators(epoch)
+        if engine is None or validators is None:
+            if epoch == rooms.engines.epoch + 1:
+                self._held.hold(peer, frame)
+            return
+        if not engine.is_needed(message):
+            return  # known, old or far ahead: not worth a signature check
+        check_message(message, validators, rooms.rules.chain_id, crypto.verify)
+        if body is not None and isinstance(message, Proposal):
+            header: Header = decode_header(message.payload)
+            rooms.judge.offer_body(header, body, peer.node_key)
+        rooms.post(Received(message, peer.node_key))

@@ -21,15 +21,12 @@ from typing import Any, Final
 
 from consensus import crypto
 from consensus.bft import contract
-from consensus.bft.contract import SigningAllowed, WorkWaiting
-from consensus.bft.messages import make_block_reader
-from consensus.bft.restore import Record
+from consensus.bft.contract import WorkWaiting
 from consensus.bft.simplex import SimplexEngine
 from consensus.block import Block
-from consensus.errors import Rejected
 from consensus.ledger.execution import Built
-from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
+from node.accuser import Accuser
 from node.admin import Admin
 from node.api.event_ring import EventRing
 from node.api.server import ApiServer, ApiSettings
@@ -37,7 +34,8 @@ from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import Clock, SystemClock
 from node.desk import Desk
-from node.engine_host import EngineHost, MakeEngine, plan_engine
+from node.engine_host import EngineHost, MakeEngine, NodeEngine
+from node.engine_room import EngineMeans, EngineRoom
 from node.entrance import Entrance
 from node.finality import Finality
 from node.frame_door import FrameDoor, Rooms
@@ -50,10 +48,10 @@ from node.network.frames import Status
 from node.network.handshake import Identity
 from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
-from node.observation import Observation
+from node.observation import Vigil
 from node.proposer import Proposer
 from node.recovery import recover
-from node.runtime import Runtime
+from node.runtime import Host, Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
 from node.store.disk import Disk
@@ -63,7 +61,6 @@ from node.verification import Verifier
 
 log = logging.getLogger("assay.node")
 
-EPOCH: Final = 0  # one for now: the validator set changes with a later protocol version
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
 HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
 
@@ -91,7 +88,6 @@ class FullNode:
         serves_api: bool = True,
         admin: Admin | None = None,
     ) -> None:
-        _check_epochs(files.rules)
         self.failed = asyncio.Event()
         self.fault: BaseException | None = None
         self.settings = files.settings
@@ -100,21 +96,18 @@ class FullNode:
         self.clock = clock or SystemClock()
         self._tasks: set[asyncio.Task[None]] = set()
         validator_key = files.validator_key
-        validators = self.rules.validators
-        self.own_index = None if validator_key is None else validators.get_index(validator_key.public_key)
         self.address = (validator_key or self.node_key).address
         self.genesis_header = self.rules.create_genesis_state().header
-        self.read_block = make_block_reader(validators)
         self.metrics = metrics or NodeMetrics()
         self.metrics.node.info({"name": self.settings.name, "chain": self.rules.chain_id})
-        recovery = recover(files.home, self.rules, EPOCH, disk=disk, executor=executor, open_index=open_index)
+        recovery = recover(files.home, self.rules, disk=disk, executor=executor, open_index=open_index)
         self.store, self.journal = recovery.store, recovery.journal
         self.journal_status = recovery.journal_status
-        self._state, self._unfinal, self._records = recovery.state, recovery.unfinal, recovery.records
+        self._state, self._unfinal = recovery.state, recovery.unfinal
         with ExitStack() as undo:
             undo.callback(self.store.close)
             undo.callback(self.journal.close)
-            self.chain = Chain(self._state)
+            self.chain = Chain(self._state, self.rules.parameters.epoch_blocks)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
@@ -122,7 +115,28 @@ class FullNode:
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
             self.door = FrameDoor(self.on_fault)
             self.network = make_network(identity, self.door)
-            self._build_rooms(validator_key, make_engine, rng)
+            self._build_rooms(validator_key, rng)
+            self.engines = EngineRoom(
+                EngineMeans(
+                    self.rules,
+                    self.chain,
+                    self.store,
+                    self.journal,
+                    recovery.records,
+                    self.settings,
+                    validator_key,
+                    make_engine,
+                    self._make_host,
+                    self._watch,
+                    Vigil(self.catching_up.find_epoch)
+                    if self.journal_status.observe_until_view is None
+                    else None,
+                    self.on_fault,
+                ),
+                self._on_epoch,
+                self._on_allowed,
+            )
+            self.desk = Desk(self)
             settings = ApiSettings(host=self.settings.api_host, port=self.settings.api_port)
             self.api = (
                 ApiServer(self.desk, settings, self.metrics, self.clock.monotonic_ms, admin)
@@ -131,16 +145,17 @@ class FullNode:
             )
             undo.pop_all()  # all is built: from here on `close` ends it
 
-    def _build_rooms(
-        self, validator_key: crypto.PrivateKey | None, make_engine: MakeEngine, rng: random.Random
-    ) -> None:
+    def _build_rooms(self, validator_key: crypto.PrivateKey | None, rng: random.Random) -> None:
         rules, chain, store, network, clock = self.rules, self.chain, self.store, self.network, self.clock
         mempool, verifier, loop = self.mempool, self.verifier, asyncio.get_running_loop()
+        self._rng = rng
         herald = self.herald = Herald(self.events, self.metrics, clock)
         self.entrance = Entrance(
             rules, chain, mempool, verifier, self.refusals, herald, clock, network, loop, self._on_work
         )
         self.gossip = self.entrance.gossip
+        self.accuser = Accuser(rules, chain, mempool, clock, validator_key, self.entrance.submit, self._spawn)
+        herald.accuse = self.accuser.on_evidence
         judge = self.judge_room = Judge(
             rules,
             chain,
@@ -149,41 +164,73 @@ class FullNode:
             mempool.get,
             network,
             clock,
-            self.read_block,
+            chain.read_block,
             self._post,
             self._on_valid,
             self.on_fault,
         )
-        finality = self.finality = Finality(chain, store, judge, self._on_final)
+        self.finality = Finality(chain, store, judge, self._on_final)
         self.catching_up = CatchUp(
-            rules, chain, store, finality, verifier, network, self._post, judge.refuse, self.on_fault
+            rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
         own_key = b"" if validator_key is None else validator_key.public_key
-        proposer = self.proposer = Proposer(
+        self.proposer = Proposer(
             rules,
             chain,
             store,
             mempool,
             clock,
             own_key,
-            EPOCH,
-            self.read_block,
+            chain.read_block,
             self._post,
             self._on_built,
         )
-        observe_until_view = self.journal_status.observe_until_view
-        engine_config = plan_engine(
-            rules, EPOCH, self.genesis_header, self.settings, self.own_index, observe_until_view
+
+    # --- the engine's rooms -----------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> NodeEngine:
+        """The current epoch's."""
+        return self.engines.engine
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.engines.runtime
+
+    @property
+    def host(self) -> EngineHost:
+        return self.engines.host
+
+    @property
+    def own_index(self) -> int | None:
+        """This validator's seat in the current epoch; None when it has none, and only observes."""
+        return self.engines.own_index
+
+    def _make_host(self, epoch: int, on_finalization: Callable[[Certificate], None]) -> EngineHost:
+        return EngineHost(
+            self.chain,
+            self.store,
+            self.network,
+            self.judge_room,
+            self.proposer,
+            self.finality,
+            self.herald,
+            self._rng,
+            epoch,
+            on_finalization,
         )
-        sign = None if validator_key is None or self.own_index is None else validator_key.sign
-        self.engine = make_engine(engine_config, sign)
-        self._observation: Observation | None = None
-        if observe_until_view is None and self.own_index is not None:
-            self._observation = Observation(rules.validators, self.own_index)
-        self.host = EngineHost(chain, store, network, judge, proposer, finality, herald, rng, self._observe)
-        self.runtime = Runtime(self.engine, self.journal, self.host, self.on_fault)
-        self.desk = Desk(self)
+
+    def _watch(self, host: EngineHost) -> Host:
+        """What performs an engine's effects; a simulated world puts something in between."""
+        return host
+
+    def _on_allowed(self, epoch: int, above_view: int) -> None:
+        """Signing is safe again, above this view of this epoch."""
+
+    def _on_epoch(self) -> None:
+        self.door.on_epoch()
+        self._send_status()
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -198,7 +245,7 @@ class FullNode:
             # Durable and once judged valid by us: judged again, so that the engine may build on them.
             self.judge_room.fetch(block.hash, height=block.header.height)
         self._unfinal = ()
-        self.runtime.start(self._list_records())
+        self.engines.start()
         self._spawn(self._tick())
         self._spawn(self.entrance.intake.run())
         log.info(
@@ -217,7 +264,7 @@ class FullNode:
     async def close(self) -> None:
         """Stop in order; leaves a checkpoint, so that the next start re-executes little."""
         self.door.shut()
-        self.runtime.stop()
+        self.engines.stop()
         async with AsyncExitStack() as stack:  # in reverse; what fails does not keep the rest from closing
             stack.callback(self.store.close)
             stack.callback(self._write_checkpoint)
@@ -244,33 +291,16 @@ class FullNode:
     def _list_rooms(self) -> Rooms:
         return Rooms(
             self.rules,
-            self.engine,
-            self.host,
+            self.chain,
+            self.engines,
             self.judge_room,
             self.gossip,
             self.catching_up,
             self.serving,
-            self.read_block,
+            self.network,
             self._post,
             self._send_status,
         )
-
-    def _list_records(self) -> list[Record]:
-        final = self.store.get_certificate(self.store.finalized_height)
-        records, self._records = self._records, ()
-        return [*records] if final is None else [*records, final[0]]
-
-    def _observe(self, certificate: Certificate) -> None:
-        """While observing only: learn from a finalization when signing is safe again."""
-        if self._observation is None or self.catching_up.is_syncing or not self.network.peers():
-            return
-        self._observation.note(certificate, self.engine.view)
-        above_view = self._observation.above_view
-        if above_view is not None:
-            self._observation = None
-            self.journal.allow_signing(above_view)
-            log.warning("signing again", extra={"above_view": above_view})
-            self._post(SigningAllowed(above_view))
 
     async def _tick(self) -> None:
         while True:
@@ -297,11 +327,11 @@ class FullNode:
         if not self.failed.is_set():
             self.fault = error
             self.door.shut()
-            self.runtime.stop()
+            self.engines.stop()
             self.failed.set()
 
     def _post(self, event: contract.Event) -> None:
-        self.runtime.post(event)
+        self.engines.post(event)
 
     # --- what the rooms tell ---------------------------------------------------------------------------------------
 
@@ -323,12 +353,14 @@ class FullNode:
             self.mempool.on_final(block, self.chain.final_view)
             self.desk.on_final(block.header)
             self.herald.on_final(block)
+        self.accuser.retry()
         self._send_status()
         self.store.checkpoint_if_due(self._state)
+        self.engines.on_final()
 
     def _send_status(self, node_key: bytes | None = None) -> None:
         final = self.chain.finalized
-        status = Status(EPOCH, self.chain.get_head().height, final.height, final.view, final.hash)
+        status = Status(self.chain.epoch, self.chain.get_head().height, final.height, final.view, final.hash)
         if node_key is None:
             self.network.broadcast(status)
         else:
@@ -345,14 +377,4 @@ class FullNode:
         metrics.syncing.set(self.catching_up.is_syncing)
         metrics.mempool_transactions.set(len(self.mempool))
         metrics.mempool_bytes.set(self.mempool.size_bytes)
-
-
-def _check_epochs(rules: Rules) -> None:
-    """Raises Rejected for a chain whose validators change: past its first boundary this node would not follow."""
-    if rules.parameters.epoch_blocks:
-        raise Rejected(
-            f"{rules.parameters.epoch_blocks}: this version runs chains of one everlasting epoch",
-            field="genesis.parameters.epoch_blocks",
-            mend="use 0",
-            code="epochs",
-        )
+        self.desk.update_metrics()

@@ -25,6 +25,10 @@ NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a pa
 FUNDED_ACCOUNTS: Final = 16  # the second half are issuers; each funds with a nonce window of its own
 ACCOUNT_BALANCE: Final = 2**48  # 16 of them are half of the largest supply, 2^53 - 1
 STAKE: Final = 1_000_000
+OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network with epochs
+# Of a new chain with epochs: what is unbonded can be had back after so many of them, and after so long.
+UNBONDING_EPOCHS: Final = 4
+UNBONDING_MS: Final = 60_000
 
 RandomBytes = Callable[[int], bytes]
 
@@ -43,6 +47,8 @@ class NetworkPlan:
     stakes: tuple[int, ...] = ()
     model: bytes | None = None
     admin: bool = False  # give every home a token for admin calls
+    epoch_blocks: int = 0  # 0: one everlasting epoch
+    churn_bp_max: int = genesis.WHOLE_BP  # no cap: one of four may come or go at once
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -71,14 +77,18 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
-        parameters=_plan_parameters(plan.clock),
+        parameters=_plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max),
         validators=vote.ValidatorSet(
             tuple(
                 vote.Validator(key.public_key, stake)
                 for key, stake in zip(validator_keys, stakes, strict=True)
             )
         ),
-        accounts=tuple((key.address, ACCOUNT_BALANCE) for key in accounts),
+        accounts=(
+            *((key.address, ACCOUNT_BALANCE) for key in accounts),
+            # Who operates a validator pays fees: to withdraw, to unjail, to accuse a liar.
+            *((key.address, OPERATOR_BALANCE) for key in validator_keys if plan.epoch_blocks),
+        ),
         reporters=tuple(key.address for key in accounts),
         modules=entries,
         # What funds a replay's accounts is no purchase; the other half are people like any other.
@@ -118,6 +128,7 @@ def create_home(
     model: bytes | None,
     timestamp_ms: int,
     random_bytes: RandomBytes,
+    epoch_blocks: int = 0,
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
 
@@ -134,7 +145,7 @@ def create_home(
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
             timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
-            parameters=_plan_parameters(clock),
+            parameters=_plan_parameters(clock, epoch_blocks),
             validators=vote.ValidatorSet((vote.Validator(validator_key.public_key, STAKE),)),
             accounts=((validator_key.address, ACCOUNT_BALANCE),),
             reporters=(validator_key.address,),
@@ -264,13 +275,25 @@ def _lay_out(folder: Path) -> Iterator[Path]:
         raise Fault(f"cannot be laid out ({error.strerror})", field=str(folder)) from None
 
 
-def _plan_parameters(clock: str) -> genesis.Parameters:
-    if clock == genesis.CLOCK_WALL:
-        return genesis.Parameters()
-    # A replay packs a day into a second: what waits a minute of ours is months old in the workload.
-    return genesis.Parameters(
-        clock=clock, timestamp_age_ms_max=62 * genesis.DAY_MS, lifetime_ms_max=62 * genesis.DAY_MS
-    )
+def _plan_parameters(
+    clock: str, epoch_blocks: int, churn_bp_max: int = genesis.WHOLE_BP
+) -> genesis.Parameters:
+    parameters = genesis.Parameters(clock=clock)
+    if clock == genesis.CLOCK_WORKLOAD:
+        # A replay packs a day into a second: what waits a minute of ours is months old in the workload.
+        parameters = replace(
+            parameters, timestamp_age_ms_max=62 * genesis.DAY_MS, lifetime_ms_max=62 * genesis.DAY_MS
+        )
+    if epoch_blocks:
+        # Made here, a chain is for trying things out: a period is over while one looks on.
+        parameters = replace(
+            parameters,
+            epoch_blocks=epoch_blocks,
+            churn_bp_max=churn_bp_max,
+            unbonding_epochs=UNBONDING_EPOCHS,
+            unbonding_ms=UNBONDING_MS,
+        )
+    return parameters
 
 
 def _make_key(random_bytes: RandomBytes) -> crypto.PrivateKey:

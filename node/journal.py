@@ -2,11 +2,12 @@
 
 An append-only file of records: length | checksum | epoch | type | payload (big-endian, checksum over
 all that follows it and the length). Own votes, own proposals, all certificates, and the journal's own
-state: how often it was opened, and whether this node may only observe.
+state: how often it was opened, from where on this key may sign, and whether this node may only observe.
 
 Invariant: what `sync` returned from is there after any crash. A torn tail is cut off. Damage before the
 tail, a journal missing beside a key that has voted, or one older than its mark: observe only, loudly.
-What binds survives compaction: everything above the last finalization, that, and later epochs.
+What binds survives compaction: everything above the last finalization, that, and later epochs. In an epoch
+below the one last entered nothing is signed again: its records may be gone.
 Source: consensus.md, Journal. Left out: a backup taken and restored within one run goes unnoticed.
 """
 
@@ -41,20 +42,24 @@ COMPACT_FACTOR: Final = 4  # and only when three quarters of the file bind no mo
 class JournalStatus:
     """What opening found. `problem` is "" when all is well.
 
-    observe_until_view goes into EngineConfig: 0: sign; None: sign nothing until SigningAllowed;
-    otherwise sign above that view. is_torn: an unfinished last write was cut off, which is harmless.
+    observe_until_view, for `epoch`: 0: sign; None: sign nothing, in any epoch, until that is allowed; otherwise
+    sign above that view. is_torn: an unfinished last write was cut off, which is harmless.
     """
 
     observe_until_view: int | None
     problem: str
     is_torn: bool
     opened: int  # how often, this time included
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
+    """epoch: nothing is signed below it, and in it only above `observe_until_view`; None: nothing anywhere."""
+
     opened: int
     observe_until_view: int | None
+    epoch: int
 
 
 class Journal:
@@ -91,7 +96,9 @@ class Journal:
             elif _read_mark(mark) > state.opened:
                 problem = "the journal is older than the mark beside the key: a restored backup"
         observe_until_view = None if problem else (state.observe_until_view if state else 0)
-        state = _State(max(_read_mark(mark), state.opened if state else 0) + 1, observe_until_view)
+        signed_epoch = state.epoch if state and not problem else epoch
+        opened = max(_read_mark(mark), state.opened if state else 0) + 1
+        state = _State(opened, observe_until_view, signed_epoch)
         if scan.problem and data is not None:
             disk.write_file(path.with_name(f"{path.name}.damaged-{state.opened}"), [data])
         journal = cls(path, mark_path, disk, state, is_marked=mark is not None)
@@ -107,7 +114,8 @@ class Journal:
             disk.write_file(mark_path, [_make_mark(state.opened)])
         if not problem and observe_until_view is None:
             problem = "this journal was lost or damaged before, and no quorum has told its view yet"
-        return journal, tuple(records), JournalStatus(observe_until_view, problem, scan.is_torn, state.opened)
+        status = JournalStatus(observe_until_view, problem, scan.is_torn, opened, signed_epoch)
+        return journal, tuple(records), status
 
     @property
     def size_bytes(self) -> int:
@@ -130,11 +138,30 @@ class Journal:
         if self._size > max(COMPACT_BYTES_MIN, COMPACT_FACTOR * self._live_bytes):
             self._rewrite()
 
-    def allow_signing(self, above_view: int) -> None:
-        """Durably end "observe only": this key signs nothing at or below `above_view`. Raises Fault."""
-        self._state = _State(self._state.opened, above_view)
+    def compute_observe_until(self, epoch: int) -> int | None:
+        """`EngineConfig.observe_until_view` for the engine of an epoch."""
+        state = self._state
+        if state.observe_until_view is None or epoch < state.epoch:
+            return None
+        return state.observe_until_view if epoch == state.epoch else 0
+
+    def allow_signing(self, above_view: int, epoch: int = 0) -> None:
+        """Durably end "observe only": this key signs nothing at or below `above_view` of `epoch`. Raises Fault."""
+        self._state = _State(self._state.opened, above_view, epoch)
         self._write(_pack_state(self._state))
         self.sync()
+
+    def enter_epoch(self, epoch: int) -> None:
+        """Nothing is signed below `epoch` from now on, and what bound there binds no more. Raises Fault.
+
+        Call when the end of the epoch before is durable, before anything of this one is signed.
+        """
+        if self._state.observe_until_view is not None and epoch > self._state.epoch:
+            self.allow_signing(0, epoch)
+        for place in [place for place in self._live if place[0] < epoch]:
+            self._live_bytes -= sum(map(len, self._live.pop(place)))
+        for past in [past for past in self._final_views if past < epoch]:
+            del self._final_views[past]
 
     def compact(self) -> None:
         """Rewrite the file with what binds alone. Raises Fault."""
@@ -297,15 +324,19 @@ def _get_place(record: Record) -> tuple[int, int]:
 
 
 def _pack_state(state: _State) -> bytes:
-    return _frame(0, STATE_TYPE, codec.encode((state.opened, state.observe_until_view)))
+    return _frame(0, STATE_TYPE, codec.encode((state.opened, state.observe_until_view, state.epoch)))
 
 
 def _unpack_state(payload: bytes) -> _State:
     value: Any = codec.decode(payload, what="journal.state", bytes_max=STATE_BYTES_MAX)
-    opened, observe_until_view = codec.check_fields(value, 2, "journal.state")
+    opened, observe_until_view, epoch = codec.check_fields(value, 3, "journal.state")
     if observe_until_view is not None:
         codec.check_int(observe_until_view, "journal.state")
-    return _State(codec.check_int(opened, "journal.state"), observe_until_view)
+    return _State(
+        codec.check_int(opened, "journal.state"),
+        observe_until_view,
+        codec.check_int(epoch, "journal.state"),
+    )
 
 
 def _make_mark(opened: int) -> bytes:

@@ -21,6 +21,7 @@ from consensus import crypto, vote
 from consensus.bft.contract import BlockFetched, BlockJudged, BlockRef, Event, Judgement
 from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
+from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import Delta, View
 from consensus.transaction import Transaction, decode_transaction
@@ -71,11 +72,12 @@ class InvalidBlock:
 class _Work:
     """A block on its way: all that is kept for it goes with its task.
 
-    header: once known. height, view: what is known of a block before its header is; 0 when nothing is.
+    header: once known. height, epoch, view: what is known of a block before its header is; 0 when nothing is.
     """
 
     header: Header | None
     height: int
+    epoch: int
     view: int
     arrived: asyncio.Event = field(default_factory=asyncio.Event)  # a frame about this block came
     answers: dict[int, Transaction] = field(default_factory=dict)  # by place in the block
@@ -83,11 +85,12 @@ class _Work:
     liars: set[bytes] = field(default_factory=set)  # who sent a body that is not this block's
     task: asyncio.Task[None] | None = None
 
-    def is_past(self, final: Header) -> bool:
+    def is_past(self, chain: Chain) -> bool:
         """Whether the block is final or abandoned, as far as is known of it."""
+        final_height = chain.finalized.height
         if self.header is not None:
-            return self.header.height <= final.height
-        return 0 < self.height <= final.height or 0 < self.view <= final.view
+            return self.header.height <= final_height
+        return 0 < self.height <= final_height or (self.view > 0 and chain.is_past(self.epoch, self.view))
 
 
 class Judge:
@@ -135,13 +138,13 @@ class Judge:
             work.header = header
             work.arrived.set()  # a compact body can be put together now
         else:
-            self._start(block_hash, _Work(header, header.height, header.view))
+            self._start(block_hash, _Work(header, header.height, header.epoch, header.view))
 
-    def fetch(self, block_hash: bytes, *, height: int = 0, view: int = 0) -> None:
+    def fetch(self, block_hash: bytes, *, height: int = 0, epoch: int = 0, view: int = 0) -> None:
         """Get a block of which only the hash is known (certified, or some block's parent), and judge it.
 
-        Answers with BlockFetched when it is here, and then with BlockJudged. height or view: the block's,
-        if known; when the final chain is past them nobody needs it any more, and the search ends.
+        Answers with BlockFetched when it is here, and then with BlockJudged. height, or epoch and view: the
+        block's, if known; when the final chain is past them nobody needs it any more, and the search ends.
         """
         header = self._chain.get_header(block_hash)
         work = self._work.get(block_hash)
@@ -155,7 +158,7 @@ class Judge:
             if refused is not None:
                 self._post(BlockJudged(block_hash, Judgement.INVALID))
         elif work is None:
-            self._start(block_hash, _Work(None, height, view))
+            self._start(block_hash, _Work(None, height, epoch, view))
 
     def offer_body(self, header: Header, frame: CompactProposal, source: bytes) -> None:
         """A proposal's compact body; kept until the engine asks to judge the block."""
@@ -210,7 +213,7 @@ class Judge:
     def on_finalized(self, final: Header) -> None:
         """The final chain grew to `final`: what it is past needs no judgement any more."""
         for work in self._work.values():
-            if work.is_past(final) and work.task is not None:
+            if work.is_past(self._chain) and work.task is not None:
                 work.task.cancel()
                 if work.header is not None:
                     self._tell_if_final(work.header)
@@ -226,7 +229,7 @@ class Judge:
     # --- one block's way ----------------------------------------------------------------------------
 
     def _start(self, block_hash: bytes, work: _Work) -> None:
-        if block_hash in self._work or work.is_past(self._chain.finalized):
+        if block_hash in self._work or work.is_past(self._chain):
             return
         self._work[block_hash] = work
         work.task = asyncio.get_running_loop().create_task(self._run(block_hash, work))
@@ -277,11 +280,22 @@ class Judge:
                 return view
             if header.parent_hash in self.invalid:
                 raise Rejected("its parent is invalid", field="header.parent_hash", code="parent")
-            if header.height == final.height + 1:
-                return None  # of an abandoned branch, which a quorum may have notarized: not invalid
+            # At a boundary's height it may be a tail, whose parent is as high as itself.
+            may_be_tail = header.parent_view > blocks.GENESIS_VIEW and epochs.is_boundary(
+                header.height, self._chain.epoch_blocks
+            )
+            if may_be_tail:
+                is_abandoned = self._chain.is_past(header.epoch, header.parent_view)
+            else:
+                is_abandoned = header.height == final.height + 1
+            if is_abandoned:
+                return None  # a quorum may have notarized its branch: not invalid
             is_near = header.height <= final.height + AHEAD_BLOCKS_MAX
             if is_near and header.parent_hash not in self._work:
-                self.fetch(header.parent_hash, height=header.height - 1)
+                if may_be_tail:
+                    self.fetch(header.parent_hash, epoch=header.epoch, view=header.parent_view)
+                else:
+                    self.fetch(header.parent_hash, height=header.height - 1)
             await self._growth.wait()
 
     async def _check_signatures(self, block: Block) -> None:
@@ -292,7 +306,10 @@ class Judge:
             )
         certificate = block.parent_certificate
         if certificate is not None:
-            vote.check_certificate(certificate, self._rules.validators, self._rules.chain_id, crypto.verify)
+            validators = self._chain.find_validators(block.header.epoch)
+            if validators is None:
+                raise Rejected(f"{block.header.epoch} is not its parent's or the next", field="header.epoch")
+            vote.check_certificate(certificate, validators, self._rules.chain_id, crypto.verify)
 
     async def _execute(self, block: Block) -> Delta | None:
         """What the block changes; None when another branch became final. Raises Rejected."""

@@ -14,6 +14,7 @@ from typing import Final
 from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
 from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
+from consensus.ledger import epochs
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
@@ -43,7 +44,6 @@ class Proposer:
         mempool: Mempool,
         clock: Clock,
         public_key: bytes,
-        epoch: int,
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
         on_built: Callable[[Built, list[Judged]], None],
@@ -54,7 +54,6 @@ class Proposer:
         self._mempool = mempool
         self._clock = clock
         self._public_key = public_key
-        self._epoch = epoch
         self._read_block = read_block
         self._post = post
         self._on_built = on_built
@@ -77,7 +76,11 @@ class Proposer:
             return False
         branch = self._chain.get_branch(parent)
         candidates: list[Transaction] = []
-        if len(branch) < UNFINAL_BLOCKS_MAX:
+        # Past its epoch's boundary a block is a tail and takes no transactions: it stays empty, and comes in time.
+        is_tail = epochs.is_boundary(view.header.height, self._chain.epoch_blocks) and (
+            view.header.epoch == build.parent.epoch
+        )
+        if len(branch) < UNFINAL_BLOCKS_MAX and not is_tail:
             included = {tx.id for entry in branch for tx in entry.block.transactions}
             parameters = self._rules.genesis.parameters
             candidates = self._mempool.select(
@@ -90,7 +93,7 @@ class Proposer:
             built = self._rules.build_block(
                 view,
                 candidates,
-                epoch=self._epoch,
+                epoch=build.parent.epoch,
                 view_number=build.view,
                 proposer_key=self._public_key,
                 now_ms=self._clock.now_ms(),

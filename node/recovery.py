@@ -18,6 +18,7 @@ from consensus.bft.contract import Proposal
 from consensus.bft.restore import Record
 from consensus.block import Block
 from consensus.errors import Fault
+from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import State
 from consensus.vote import NULLIFY, Certificate
@@ -35,7 +36,7 @@ class Recovery:
     """Open: close `journal`, then `store`.
 
     state: after the last final block. unfinal: durable blocks above it, oldest first; this node vouched for
-    them, so they are judged again, not fetched. records: the journal's of this epoch and later ones.
+    them, so they are judged again, not fetched. records: the journal's of the epoch of the next block and later ones.
     """
 
     store: Store
@@ -49,7 +50,6 @@ class Recovery:
 def recover(
     home: Path,
     rules: Rules,
-    epoch: int,
     *,
     disk: Disk | None = None,
     executor: Executor | None = None,
@@ -67,6 +67,7 @@ def recover(
         )
         undo.callback(store.close)
         recovered = store.recover()
+        epoch = epochs.compute_epoch(store.finalized_height + 1, rules.parameters.epoch_blocks)
         journal, records, status = Journal.open(
             home / JOURNAL_NAME, mark_path=home / MARK_NAME, epoch=epoch, disk=disk
         )
@@ -74,8 +75,8 @@ def recover(
     return Recovery(store, journal, status, recovered.state, recovered.unfinal, records)
 
 
-def _list_vouched(home: Path, disk: Disk) -> list[tuple[int, bytes]] | None:
-    """(view, hash) of every block that the journal shows a vote or a proposal of ours for; None: it is unfit."""
+def _list_vouched(home: Path, disk: Disk) -> list[tuple[int, int, bytes]] | None:
+    """(epoch, view, hash) of every block that the journal shows a vote or a proposal of ours for; None: it is unfit."""
     if disk.read_file(home / JOURNAL_NAME) is None:
         return [] if disk.read_file(home / MARK_NAME) is None else None
     try:
@@ -84,4 +85,6 @@ def _list_vouched(home: Path, disk: Disk) -> list[tuple[int, bytes]] | None:
         return None
     own = [record for record in records if not isinstance(record, Certificate)]
     subjects = [(record.vote if isinstance(record, Proposal) else record).subject for record in own]
-    return [(subject.view, subject.block_hash) for subject in subjects if subject.kind != NULLIFY]
+    return [
+        (subject.epoch, subject.view, subject.block_hash) for subject in subjects if subject.kind != NULLIFY
+    ]

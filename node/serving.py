@@ -1,7 +1,7 @@
 """Answers what peers ask for: bodies, transactions, certificates, final blocks.
 
 Invariant: an answer is bounded in bytes whatever is asked, nothing is computed for it beyond reading,
-and a peer gets so many bytes a second: a request of 40 bytes must not buy 4 MB of work without end.
+final blocks end with their epoch (who asks knows its set, and the next only from its boundary on), and a peer gets so many bytes a second: a request of 40 bytes must not buy 4 MB of work without end.
 "I do not have it" is an empty answer, never an error; a request above the budget gets none, and its
 sender asks somebody else. Leaves out: certificates and votes, which the engine answers.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from consensus import vote
+from consensus.ledger import epochs
 from consensus.vote import Certificate
 from node.chain import Chain
 from node.network.frames import (
@@ -89,10 +90,13 @@ class Serving:
         self._transport.send(peer.node_key, answer)
 
     def _read_final(self, first: int, count: int) -> list[bytes]:
-        """Raw final blocks from `first` up, in all at most BATCH_BYTES_MAX unless the first is larger."""
+        """Raw final blocks of one epoch from `first` up, at most BATCH_BYTES_MAX unless the first is larger."""
         raws: list[bytes] = []
         size = 0
-        for height in range(first, min(first + count, self._chain.finalized.height + 1)):
+        blocks = self._chain.epoch_blocks
+        boundary = epochs.compute_boundary(epochs.compute_epoch(first, blocks), blocks)
+        last = min(first + count - 1, self._chain.finalized.height)
+        for height in range(first, (last if boundary is None else min(last, boundary)) + 1):
             raw = self._store.get_raw_block(height) if height > 0 else None
             if raw is None or (raws and size + len(raw) > BATCH_BYTES_MAX):
                 break
@@ -115,9 +119,7 @@ class Serving:
             last = last if found is None else found[1]
         if found is None:
             return None
-        certificate, certified = found
-        headers = [self._store.get_header(height) for height in range(last + 1, certified + 1)]
-        return last, certificate, tuple(header.raw for header in headers if header is not None)
+        return last, found[0], tuple(header.raw for header in self._store.get_links(last))
 
     # --- so many bytes a second -----------------------------------------------------------------------
 

@@ -125,6 +125,7 @@ class Follower(Replica):
     def _finalize(self, certificate: Certificate) -> None:
         # Simplex rule 7: this block and all its ancestors are final.
         subject = certificate.subject
+        self._was_ended = self.is_ended
         self._final, self._final_view, self._final_hash = certificate, subject.view, subject.block_hash
         found = self._tally.open(subject.view)
         self._final_signatures = found.collect(NOTARIZE) or found.collect(FINALIZE)

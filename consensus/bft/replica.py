@@ -103,6 +103,7 @@ class Replica:
         self._final_view = config.genesis.view
         self._final_hash = config.genesis.hash
         self._final_signatures: Certificate | None = None  # its fullest certificate, for the next body
+        self._was_ended = False  # before that: a tail that became final later changes nothing
         # The current view.
         self._view = 0
         self._leader = 0
@@ -154,7 +155,7 @@ class Replica:
         if height_max is None:
             return False
         known = self._blocks.get(self._final_hash)
-        return known is not None and known.ref.height >= height_max
+        return self._was_ended or (known is not None and known.ref.height >= height_max)
 
     @property
     def is_halted(self) -> bool:

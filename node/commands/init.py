@@ -28,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="wall",
         help="of a new chain: real time (default) or the time of the replayed transactions",
     )
+    parser.add_argument(
+        "--epoch-blocks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a new chain: let its validators change every N blocks (default 0: never)",
+    )
     parser.add_argument("--model", metavar="FILE", help="the fraud model (default: the one that ships)")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
 
@@ -63,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         model=None if args.model is None else modules.read_model_file(Path(args.model)),
         timestamp_ms=SystemClock().now_ms(),
         random_bytes=os.urandom,
+        epoch_blocks=args.epoch_blocks,
     )
     print(f"home       {args.home}")
     print(f"chain      {made.chain_id}  genesis digest 0x{made.digest.hex()}")

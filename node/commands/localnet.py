@@ -31,6 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='validation modules of a new network (default fraud; "none" judges nothing)',
     )
     parser.add_argument(
+        "--epoch-blocks",
+        type=int,
+        metavar="N",
+        help="let validators of a new network change every N blocks; its clock is then real time (default: never)",
+    )
+    parser.add_argument(
+        "--churn-bp",
+        type=int,
+        metavar="BP",
+        help="with --epoch-blocks: how much stake may come and go in an epoch (default 10000, all of it)",
+    )
+    parser.add_argument(
         "--admin",
         action="store_true",
         help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
@@ -77,8 +89,10 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     import shutil
     from pathlib import Path
 
+    from consensus import genesis
     from consensus.errors import Rejected
     from node import admin, home, modules
+    from node.clock import SystemClock
 
     model = None if args.model is None else modules.read_model_file(Path(args.model))
     try:
@@ -110,6 +124,10 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         stakes=stakes,
         model=model,
         admin=args.admin,
+        epoch_blocks=args.epoch_blocks or 0,
+        churn_bp_max=genesis.WHOLE_BP if args.churn_bp is None else args.churn_bp,
+        clock=genesis.CLOCK_WALL if args.epoch_blocks else genesis.CLOCK_WORKLOAD,
+        timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )
     return home.create_network(folder, plan, os.urandom)
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from consensus import codec
 from consensus.errors import Fault, Rejected
+from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from node.store.block_file import BODY, IDENTITY, PAYLOAD_BYTES_MAX, BlockFile, Damage, Record, TornTail
 from node.store.positions import Positions, decode_mark, locate_damage, read_header
@@ -29,8 +30,8 @@ log = logging.getLogger("assay.store")
 # A block and its mark, or a batch of caught up ones: what is written between two syncs. Longer damage is no tail.
 UNSYNCED_BYTES_MAX: Final = 2 * PAYLOAD_BYTES_MAX
 
-# (view, hash) of every block whose body this node vouched for, old ones too; None: nobody knows.
-ListVouched = Callable[[], Collection[tuple[int, bytes]] | None]
+# (epoch, view, hash) of every block whose body this node vouched for, old ones too; None: nobody knows.
+ListVouched = Callable[[], Collection[tuple[int, int, bytes]] | None]
 
 
 def read_block_file(
@@ -55,7 +56,9 @@ def read_block_file(
                 _take(item, positions, rules, path)
     if damage is not None:
         bytes_left = file.size - damage.offset
-        if bytes_left > UNSYNCED_BYTES_MAX or not _is_dispensable(positions, file, list_vouched()):
+        if bytes_left > UNSYNCED_BYTES_MAX or not _is_dispensable(
+            positions, file, rules.parameters.epoch_blocks, list_vouched()
+        ):
             raise _describe(damage, positions, path)
         log.warning(
             "damaged end cut off: this node vouched for nothing in it",
@@ -86,15 +89,25 @@ def _take(record: Record, positions: Positions, rules: Rules, path: Path) -> Non
 
 
 def _is_dispensable(
-    positions: Positions, file: BlockFile, vouched: Collection[tuple[int, bytes]] | None
+    positions: Positions,
+    file: BlockFile,
+    epoch_blocks: int,
+    vouched: Collection[tuple[int, int, bytes]] | None,
 ) -> bool:
     """Whether all that this node vouched for is among what was read."""
     if vouched is None:
         return False
     offset = positions.get_offset(positions.final_height)
-    # Of the views up to the last final block's, all that is needed is final, and so was read.
+    # Of the views up to the last final block's, all that is needed is final, and so was read; the same of
+    # an epoch that is over, with the tails above its boundary.
     final_view = -1 if offset is None else read_header(file.read(offset).payload).view
-    return all(block_hash in positions.bodies for view, block_hash in vouched if view > final_view)
+    final_epoch = epochs.compute_epoch(positions.final_height, epoch_blocks)
+    epoch = epochs.compute_epoch(positions.final_height + 1, epoch_blocks)
+    return all(
+        block_hash in positions.bodies
+        for *place, block_hash in vouched
+        if place[0] >= epoch and place > [final_epoch, final_view]
+    )
 
 
 def _describe(damage: Damage, positions: Positions, path: Path) -> Fault:

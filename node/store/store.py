@@ -157,14 +157,23 @@ class Store:
     def get_certificate(self, height: int) -> tuple[Certificate, int] | None:
         """A finalization and the height of the block it certifies: this one's, or the nearest descendant's.
 
-        The headers from height + 1 to there (`get_header`) link the two. None above the last final block
-        and for genesis, which needs none.
+        `get_links` tells the headers between; tails among them share the height of their epoch's boundary.
+        None above the last final block and for genesis, which needs none.
         """
         found = self._read_mark(height) if 0 < height <= self.finalized_height else None
         if found is None:
             return None
         marked_height, mark = found
-        return mark.certificate, marked_height + len(mark.links)
+        return mark.certificate, mark.links[-1].height if mark.links else marked_height
+
+    def get_links(self, height: int) -> tuple[Header, ...]:
+        """The headers from the child of this final block to the one that `get_certificate` certifies."""
+        found = self._read_mark(height) if 0 < height <= self.finalized_height else None
+        if found is None:
+            return ()
+        marked_height, mark = found
+        headers = (self.get_header(between) for between in range(height + 1, marked_height + 1))
+        return (*(header for header in headers if header is not None), *mark.links)
 
     def find_transaction(self, transaction_id: bytes) -> TransactionPlace | None:
         """(height, index) of a final transaction."""

@@ -146,7 +146,7 @@ def fill_work(node: FullNode) -> None:
     height = node.chain.finalized.height + 1
     for number, block_hash in enumerate(make_ids(1_000)):
         header = replace(node.chain.finalized, height=height, timestamp_ms=number)
-        node.judge_room._work[block_hash] = _Work(header, height, 0)
+        node.judge_room._work[block_hash] = _Work(header, height, 0, 0)
 
 
 def fill_chain(node: FullNode) -> None:
@@ -213,7 +213,7 @@ def test_an_overfilled_table(node: FullNode, fill: Callable[[FullNode], None], w
 
 
 def test_work_on_a_block_below_the_final_one(node: FullNode) -> None:
-    node.judge_room._work[bytes(32)] = _Work(make_header(node, 1), 0, 0)
+    node.judge_room._work[bytes(32)] = _Work(make_header(node, 1), 0, 0, 0)
     with pytest.raises(Violation, match=r"^leftovers: node 0 still judges"):
         check_leftovers(0, node)
 

@@ -15,7 +15,6 @@ import pytest
 
 from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Fault, NotYet, Rejected
-from consensus.ledger.rules import Rules
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.network.frames import Frame
@@ -192,19 +191,6 @@ async def test_a_node_that_cannot_be_built_frees_its_home(tmp_path: Path, seed: 
     with pytest.raises(Rejected, match="no network"):
         make_single(tmp_path / "net", random.Random(seed), make_network=fail)
     await make_single(tmp_path / "net", random.Random(seed)).close()
-
-
-async def test_a_node_refuses_a_chain_whose_validators_change(tmp_path: Path, seed: int) -> None:
-    await make_single(tmp_path / "net", random.Random(seed)).close()
-    files = read_node_files(tmp_path / "net" / "node0")
-    genesis = replace(files.rules.genesis, parameters=replace(files.rules.parameters, epoch_blocks=32))
-    links = MemoryNetwork()
-    with pytest.raises(Rejected, match="epoch_blocks"):
-        FullNode(
-            replace(files, rules=Rules(genesis, ())),
-            rng=random.Random(seed),
-            make_network=lambda identity, handler: links.add(identity.key.public_key),
-        )
 
 
 async def test_a_node_whose_port_is_taken_says_so_and_closes(tmp_path: Path, seed: int) -> None:

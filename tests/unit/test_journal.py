@@ -304,3 +304,43 @@ def test_the_check_for_second_votes_finds_them() -> None:
         check_single_votes([BENCH.proposal(block), BENCH.vote(block.proposer, NOTARIZE, 4, other)])
     with pytest.raises(Fault, match="signed both"):
         check_single_votes([BENCH.vote(3, FINALIZE, 4, block), BENCH.vote(3, NULLIFY, 4)])
+
+
+# --- epochs -----------------------------------------------------------------------------------------------
+
+
+def cast(epoch: int, view: int) -> Vote:
+    vote = BENCH.vote(3, NULLIFY, view)
+    return replace(vote, subject=replace(vote.subject, epoch=epoch))
+
+
+def test_entering_an_epoch_drops_what_bound_below_and_keeps_what_binds_in_it_and_above() -> None:
+    disk = MemoryDisk()
+    later = [cast(1, 1), cast(2, 1)]
+    journal = write(disk, cast(0, 1), BENCH.certificate(FINALIZE, 2, BENCH.block(2)), *later)
+    journal.enter_epoch(1)
+    journal.compact()
+    assert list(read_journal(PATH, disk=disk)) == later
+
+
+def test_nothing_is_signed_again_below_an_epoch_that_was_entered() -> None:
+    """A store that was lost sends the node back to epochs whose votes the journal has dropped."""
+    disk = MemoryDisk()
+    write(disk, cast(0, 1)).enter_epoch(3)
+    journal, _, status = open_on(disk)
+    assert (status.epoch, status.problem) == (3, "")
+    assert [journal.compute_observe_until(epoch) for epoch in (0, 2, 3, 4)] == [None, None, 0, 0]
+    journal.enter_epoch(1)  # on its way back
+    assert journal.compute_observe_until(2) is None
+
+
+def test_what_was_allowed_in_one_epoch_says_nothing_of_those_below_and_all_of_those_above() -> None:
+    disk = MemoryDisk()
+    write(disk, cast(0, 1))
+    disk.remove(PATH)
+    journal, _, _ = open_on(disk)
+    journal.enter_epoch(5)
+    assert journal.compute_observe_until(5) is None  # by itself an epoch ends no observing
+    journal.allow_signing(7, 5)
+    journal, _, _ = open_on(disk)
+    assert [journal.compute_observe_until(epoch) for epoch in (4, 5, 6)] == [None, 7, 0]

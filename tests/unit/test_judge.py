@@ -242,7 +242,7 @@ async def test_a_block_that_becomes_final_another_way_while_it_is_judged_is_told
     rooms.judge.judge(block.hash, block.header)  # its body never comes
     await rooms.pause()
     rooms.chain.add(block, rooms.rules.check_block(rooms.chain.final_view, block, None))
-    rooms.finality.commit((block,), factory.finalizations[0])
+    rooms.finality.finalize(factory.finalizations[0])
     await rooms.settle(lambda: not rooms.judge._work)
     assert rooms.judgements() == {block.hash: VALID}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject, Validator, ValidatorSet
-from node.observation import Observation
+from node.observation import Observation, Vigil
 from tests.chain_factory import make_keys
 
 OWN = 0
@@ -75,3 +75,50 @@ def test_other_certificates_say_nothing(observation: Observation) -> None:
     observation.note(certify(10, 1, 2, 3), 10)
     observation.note(certify(11, 1, 2, 3, kind=NOTARIZE), 11)
     assert observation.above_view is None
+
+
+# --- epochs -----------------------------------------------------------------------------------------------
+
+
+class Peers:
+    """What peers claim, as a Vigil asks for it."""
+
+    def __init__(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+    def find(self) -> int | None:
+        return self.epoch
+
+
+def test_an_epoch_that_nobody_had_reached_when_it_began_to_watch_is_free() -> None:
+    vigil = Vigil(Peers(0).find)
+    assert not vigil.begin(0, VALIDATORS, OWN)
+    assert vigil.note(certify(10, 1, 2, 3), 10) is None
+    assert vigil.begin(1, VALIDATORS, OWN)
+
+
+def test_an_epoch_that_a_peer_had_reached_before_is_not() -> None:
+    """It may have voted there: the boundary was final already."""
+    vigil = Vigil(Peers(1).find)
+    vigil.begin(0, VALIDATORS, OWN)
+    vigil.note(certify(10, 1, 2, 3), 10)
+    assert not vigil.begin(1, VALIDATORS, OWN)
+    assert vigil.begin(2, VALIDATORS, OWN)
+
+
+def test_epochs_that_it_catches_up_through_say_nothing() -> None:
+    peers = Peers(None)  # far ahead
+    vigil = Vigil(peers.find)
+    for epoch in range(3):
+        assert not vigil.begin(epoch, VALIDATORS, OWN)
+        assert vigil.note(certify(10, 1, 2, 3), 10) is None
+    peers.epoch = 2
+    assert vigil.note(certify(11, 1, 2, 3), 11) is None
+    assert vigil.begin(3, VALIDATORS, None)  # without a seat, too: the journal is the key's, not the seat's
+
+
+def test_within_an_epoch_a_quorum_tells_the_view() -> None:
+    vigil = Vigil(Peers(0).find)
+    vigil.begin(0, VALIDATORS, OWN)
+    assert vigil.note(certify(10, 1, 2, 3), 12) is None
+    assert vigil.note(certify(13, 1, 2, 3), 14) == 14

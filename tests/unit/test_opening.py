@@ -76,7 +76,7 @@ class Machine:
 
     def recover(self) -> Recovery:
         disk = ProcessDisk(self.disk)
-        return recover(HOME, self.factory.rules, 0, disk=disk, open_index=disk.open_index)
+        return recover(HOME, self.factory.rules, disk=disk, open_index=disk.open_index)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_whatever_a_power_cut_leaves_of_the_last_writes_the_node_starts(
     process.end()
     disk.crash(rng)
     process = ProcessDisk(disk)
-    recovery = recover(HOME, factory.rules, 0, disk=process, open_index=process.open_index)
+    recovery = recover(HOME, factory.rules, disk=process, open_index=process.open_index)
     store = recovery.store
     assert recovery.state.header == store.finalized
     assert all(store.get_block(block.hash) == block for block in factory.blocks[:synced])

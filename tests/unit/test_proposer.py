@@ -45,7 +45,6 @@ class Bench:
             self.mempool,
             self.clock,
             self.key.public_key,
-            0,
             self.read_block,
             self.posted.append,
             self._on_built,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from consensus import codec
 from consensus.bft.contract import BlockRef, Broadcast, Timer
@@ -83,6 +84,15 @@ def test_a_final_tail_ends_the_epoch_too() -> None:
     assert bench.engine.finalized_hash == tail.hash
 
 
+def test_an_epoch_that_ended_stays_so_whatever_tail_becomes_final_later() -> None:
+    bench, boundary, _ = reach_boundary()
+    bench.receive(bench.certificate(FINALIZE, 2, boundary))
+    unknown = make_block(bench, 4, boundary, BOUNDARY)
+    bench.receive(bench.certificate(FINALIZE, 4, unknown))
+    assert bench.engine.is_ended
+    assert votes(bench.fire(Timer.ADVANCE) + bench.fire(Timer.RETRY)) == []
+
+
 def test_the_end_is_known_after_a_restart() -> None:
     bench, boundary, _ = reach_boundary()
     bench.receive(bench.certificate(FINALIZE, 2, boundary))
@@ -148,6 +158,21 @@ def test_a_body_on_a_final_parent_carries_its_notarizations() -> None:
     assert build.certificate is not None
     assert build.certificate.subject.kind == NOTARIZE
     assert build.certificate.signers == (0, 1, 2, 3)
+
+
+def test_what_belongs_to_another_epoch_counts_nowhere_else() -> None:
+    """The same signatures, told of another epoch: a host sorts them out first, the engine does not rely on it."""
+    bench = Bench(own=3)
+    bench.start()
+    block = bench.block(1)
+    for epoch in (toys.EPOCH + 1, toys.EPOCH + 2):
+        for signer in (0, 1, 2):
+            vote = bench.vote(signer, NOTARIZE, 1, block)
+            bench.receive(replace(vote, subject=replace(vote.subject, epoch=epoch)))
+        for kind in (NULLIFY, FINALIZE):
+            certificate = bench.certificate(kind, 1, None if kind == NULLIFY else block)
+            bench.receive(replace(certificate, subject=replace(certificate.subject, epoch=epoch)))
+    assert (bench.engine.view, bench.engine.finalized_view) == (1, 0)
 
 
 # --- leaders ----------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import Final
 
 from consensus.bft.contract import BlockRef
+from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
 from consensus.genesis import Genesis, Parameters
 from consensus.ledger.rules import Rules
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
 from node import modules
-from node.full_node import EPOCH
 from node.simulation.full_nodes.remembering import RememberingModule
 
 GENESIS_MS: Final = 1_750_000_000_000  # wall time when a run begins: some day in 2025
@@ -72,5 +72,5 @@ def make_chain(stakes: tuple[int, ...]) -> SimulatedChain:
     loaded = tuple(load_module(entry.name, artifacts[entry.digest]) for entry in entries)
     rules = Rules(genesis, tuple(map(RememberingModule, loaded)))
     header = rules.create_genesis_state().header
-    block = BlockRef(header.hash, EPOCH, header.view, header.height, header.view, header.parent_hash, 0)
+    block = make_genesis_ref(header, 0)
     return SimulatedChain(rules, Rules(genesis, loaded), node_keys, validator_keys, client_keys, block)

@@ -15,13 +15,12 @@ import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from consensus.bft import contract
 from consensus.bft.contract import BlockBuilt
 from consensus.block import Header
 from consensus.errors import Fault
-from consensus.vote import Certificate
 from node.engine_host import EngineHost
 from node.full_node import FullNode
 from node.mempool.receipts import Receipt
@@ -71,21 +70,23 @@ class HostClock:
 
 
 class WatchedNode(FullNode):
-    """A FullNode that tells its process when it may sign again; the same in all it does."""
+    """A FullNode that tells its process what it does; the same in all of it."""
 
-    process: NodeProcess  # set before it starts
+    def __init__(self, process: NodeProcess, *arguments: Any, **named: Any) -> None:
+        self._process = process
+        super().__init__(*arguments, **named)
 
-    def _observe(self, certificate: Certificate) -> None:
-        before = self._observation
-        super()._observe(certificate)
-        if before is not None and before.above_view is not None:
-            self.process.host.note_signing(before.above_view)
+    def _on_allowed(self, epoch: int, above_view: int) -> None:
+        self._process.host.note_signing(epoch, above_view)
+
+    def _watch(self, host: EngineHost) -> WatchedHost:
+        return WatchedHost(host, self._process, self)
 
 
 class WatchedHost:
     """A node's engine host (implements `runtime.Host`), whose effects the world hears of first."""
 
-    def __init__(self, host: EngineHost, process: NodeProcess) -> None:
+    def __init__(self, host: EngineHost, process: NodeProcess, node: WatchedNode) -> None:
         self.broadcast = host.broadcast
         self.send = host.send
         self.fetch_certificate = host.fetch_certificate
@@ -94,11 +95,10 @@ class WatchedHost:
         self._host = host
         self._index = process.index
         self._world = process.world
-        self._node = process.node
+        self._node = node
 
     def build(self, build: contract.Build) -> None:
         if self._world.is_build_failing():
-            assert self._node is not None
             self._node.runtime.post(BlockBuilt(build.view, None, b""))
         else:
             self._host.build(build)
@@ -154,6 +154,7 @@ class NodeProcess:
 
         try:
             node = WatchedNode(
+                self,
                 world.get_files(self.index),
                 rng=rng,
                 clock=HostClock(world, host),
@@ -173,8 +174,6 @@ class NodeProcess:
             return
         host.is_torn = False
         self.node = node
-        node.process = self
-        node.runtime._host = WatchedHost(node.host, self)
         world.check_start(self, node)
         await node.start()
         self.is_open = True
@@ -389,11 +388,11 @@ class NodeHost:
         self.unpause()
         self.skew_ms = 0
 
-    def note_signing(self, above_view: int) -> None:
+    def note_signing(self, epoch: int, above_view: int) -> None:
         """Its node may sign again: a quorum has told it where the network stands."""
         self.is_damaged = False
         self.signs_above = above_view
-        self._world.note(f"signs above {above_view}", self.index)
+        self._world.note(f"signs above {above_view} of epoch {epoch}", self.index)
 
     def _end(self) -> None:
         process, self.process = self.process, None

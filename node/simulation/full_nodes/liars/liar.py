@@ -76,7 +76,7 @@ class Liar:
         """The engine's message in a frame of its own node."""
         match frame:
             case EngineMessage(raw) | CompactProposal(raw):
-                return decode_message(raw, self.node.read_block)
+                return decode_message(raw, self.node.chain.read_block)
             case _:
                 return None
 
@@ -100,7 +100,7 @@ class Liar:
         subject = Subject(header.epoch, NOTARIZE, header.view, header.hash)
         digest = subject.compute_digest(self.rules.chain_id)
         vote = Vote(subject, self.means.index, self.means.validator_key.sign(digest))
-        block = self.node.read_block(header.raw)
+        block = self.node.chain.read_block(header.raw)
         return Proposal(block, header.raw, vote, honest.parent_certificate, honest.nullifications)
 
     def sign_transfer(self, now_ms: int, *, amount: int = 1, nonce: int | None = None) -> Transaction:

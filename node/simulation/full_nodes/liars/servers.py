@@ -68,10 +68,9 @@ class WrongBlocks(Liar):
         found = store.get_certificate(last) if last >= first else None
         if found is None:
             return (FinalBlocks(first, (b"\x90",), b"\x90", ()),)
-        certificate, certified = found
+        certificate = found[0]
         raws = [store.get_raw_block(height) or b"" for height in range(first, last + 1)]
-        headers = [store.get_header(height) for height in range(last + 1, certified + 1)]
-        links = tuple(header.raw for header in headers if header is not None)
+        links = tuple(header.raw for header in store.get_links(last))
         way = self.rng.randrange(6)
         if way == 0:
             place = self.rng.randrange(len(raws))

@@ -1,0 +1,181 @@
+"""Whole nodes through epochs: validators come and go, absentees catch up, restarts at a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from consensus.ledger import epochs
+from consensus.vote import FINALIZE
+from node.audit import audit_home
+from tests.fakes.full_nodes import FullNodes
+
+EPOCH_BLOCKS = 4
+FOUNDER = 9  # a funded account that operates the fifth validator
+
+
+@pytest.fixture
+async def four(tmp_path: Path, seed: int) -> AsyncIterator[FullNodes]:
+    nodes = FullNodes(tmp_path / "net", seed, block_interval_ms=20, epoch_blocks=EPOCH_BLOCKS)
+    yield nodes
+    await nodes.close()
+
+
+def get_hashes(net: FullNodes, place: int, height: int) -> list[bytes]:
+    headers = [net.get(place).store.get_header(at) for at in range(1, height + 1)]
+    return [header.hash for header in headers if header is not None]
+
+
+def check_one_chain(net: FullNodes) -> None:
+    """All who run have the same blocks; each is of its height's epoch and proven by that epoch's set."""
+    running = net.list_running()
+    height = min(net.get(place).chain.finalized.height for place in running)
+    chains = {tuple(get_hashes(net, place, height)) for place in running}
+    assert len(chains) == 1
+    assert len(next(iter(chains))) == height
+    store = net.get(running[0]).store
+    for at in range(1, height + 1):
+        header, found = store.get_header(at), store.get_certificate(at)
+        assert header is not None
+        assert found is not None
+        assert header.epoch == epochs.compute_epoch(at, EPOCH_BLOCKS)
+        certified = (header, *store.get_links(at))[-1]
+        subject = found[0].subject
+        assert (subject.kind, subject.epoch, subject.view, subject.block_hash) == (
+            FINALIZE,
+            header.epoch,
+            certified.view,
+            certified.hash,
+        )
+    net.check()
+
+
+async def test_nodes_go_through_epochs_without_a_pause(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    transactions = [four.transfer(sender) for sender in range(8)]
+    await four.submit(0, transactions)
+    await four.wait_final(5 * EPOCH_BLOCKS + 1)
+    await four.wait_transactions(transactions)
+    check_one_chain(four)
+    assert {four.get(place).engines.epoch for place in range(4)} <= {5, 6}
+
+
+async def test_a_newcomer_bonds_votes_and_proposes_and_who_unbonds_goes(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    fifth = four.add(block_interval_ms=20)
+    await four.start(fifth)
+    assert four.get(fifth).own_index is None
+    await four.submit(0, [four.found(FOUNDER, fifth)])
+    await four.wait("its seat", lambda: four.get(fifth).own_index is not None)
+    key = four.get(fifth).proposer._public_key
+    await four.wait("a block of its own", lambda: _proposed(four, 0, key))
+    await four.submit(0, [four.unbond(FOUNDER, four.network.accounts[FOUNDER].address)])
+    await four.wait("that it has left", lambda: four.get(fifth).own_index is None)
+    left_at = four.get(0).chain.finalized.height
+    await four.wait_final(left_at + 2 * EPOCH_BLOCKS)
+    check_one_chain(four)
+    assert len(four.get_roots()) == 1
+
+
+def _proposed(net: FullNodes, place: int, key: bytes) -> bool:
+    store = net.get(place).store
+    headers = [store.get_header(height) for height in range(1, store.finalized_height + 1)]
+    return any(header is not None and header.proposer == key for header in headers)
+
+
+async def test_a_node_that_was_away_for_epochs_catches_up_and_gets_out_of_jail(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    fifth = four.add(block_interval_ms=20)
+    await four.wait_final(2)
+    await four.start(fifth)
+    await four.submit(1, [four.found(FOUNDER, fifth)])
+    four.cut_off(3)
+    left_at = four.get(3).chain.finalized.height
+    await four.wait("the fifth's seat", lambda: four.get(fifth).own_index is not None)
+    away = (0, 1, 2, fifth)
+    await four.wait_final(left_at + 4 * EPOCH_BLOCKS, *away)
+    assert four.get(3).chain.finalized.height <= left_at + 1
+    four.join(3)
+    await four.wait_final(four.get(0).chain.finalized.height + EPOCH_BLOCKS)
+    await four.wait("that it is jailed", lambda: four.get(3).own_index is None)
+    await four.submit(1, [four.sign(0, four.get(3).address, amount=10)])
+    await four.wait(
+        "its fee", lambda: four.get(1).chain.final_view.get_account(four.get(3).address) is not None
+    )
+    await four.submit(1, [four.unjail(3)])
+    await four.wait("its votes", lambda: _signs(four, 3))
+    check_one_chain(four)
+
+
+def _signs(net: FullNodes, place: int) -> bool:
+    """Whether the last finalization that node 0 holds was signed by this one too."""
+    store, own = net.get(0).store, net.get(place).own_index
+    found = store.get_certificate(store.finalized_height)
+    if found is None or found[0].subject.epoch != net.get(place).engines.epoch:
+        return False
+    return own is not None and own in found[0].signers
+
+
+async def test_all_stop_and_start_again_in_a_later_epoch(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    for round_ in range(1, 4):
+        await four.wait_final(round_ * EPOCH_BLOCKS + round_)
+        heights = [four.get(place).store.finalized_height for place in range(4)]
+        for place in range(4):
+            await four.stop(place)
+        await four.start(0, 1, 2, 3)
+        assert [four.get(place).chain.finalized.height for place in range(4)] >= heights
+        await four.wait_final(max(heights) + EPOCH_BLOCKS)
+    check_one_chain(four)
+
+
+async def test_a_node_that_lost_its_store_signs_nothing_until_its_journals_epoch(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(2 * EPOCH_BLOCKS + 1)
+    await four.stop(3)
+    entered = four.get(0).engines.epoch
+    home = four.homes[3]
+    for name in ("blocks.log", "index", "checkpoints"):
+        path = home / name
+        for file in sorted(path.rglob("*"), reverse=True) if path.is_dir() else [path]:
+            file.unlink()
+    await four.start(3)
+    node = four.get(3)
+    assert node.journal_status.epoch >= 2
+    assert node.journal.compute_observe_until(0) is None
+    await four.wait_final((entered + 2) * EPOCH_BLOCKS)
+    assert node.journal.compute_observe_until(node.engines.epoch) is not None
+    await four.wait("its votes", lambda: _signs(four, 3))
+    check_one_chain(four)
+
+
+async def test_a_node_that_lost_its_journal_signs_again_in_an_epoch_that_nobody_had_reached(
+    four: FullNodes,
+) -> None:
+    await four.start(0, 1, 2, 3)
+    await four.wait_final(EPOCH_BLOCKS + 1)
+    await four.stop(3)
+    (four.homes[3] / "journal").unlink()
+    await four.start(3)
+    node = four.get(3)
+    assert node.journal.compute_observe_until(node.engines.epoch) is None
+    await four.wait(
+        "that it may sign", lambda: node.journal.compute_observe_until(node.engines.epoch) is not None
+    )
+    await four.wait("its votes", lambda: _signs(four, 3))
+    check_one_chain(four)
+
+
+async def test_the_audit_follows_the_sets_of_all_epochs(four: FullNodes) -> None:
+    await four.start(0, 1, 2, 3)
+    fifth = four.add(block_interval_ms=20)
+    await four.start(fifth)
+    await four.submit(0, [four.found(FOUNDER, fifth)])
+    await four.wait("its seat", lambda: four.get(fifth).own_index is not None)
+    await four.wait_final(four.get(0).chain.finalized.height + EPOCH_BLOCKS + 1)
+    await four.stop(0)
+    report = audit_home(four.homes[0], processes=0)
+    assert (report.ok, report.problem) == (True, None)
+    assert report.blocks > 3 * EPOCH_BLOCKS
