@@ -36,6 +36,8 @@ TWO_FACED: Final = f"{ROUGH} --villain equivocator"
 DAMAGED: Final = "simulate --runs 60 --crashes 0.01 --flipped-bits 0.6 --faulty-ms 3000 --jobs 1"
 FORGED: Final = "simulate --runs 20 --villain forger --jobs 1"
 FLOODED: Final = "simulate --runs 10 --villain flooder --jobs 1"
+EPOCHS_CHANGE: Final = "simulate --runs 30 --epoch-blocks 3 --crashes 0.004 --faulty-ms 2000 --jobs 1"
+EPOCHS_FORGED: Final = "simulate --runs 30 --epoch-blocks 3 --villain forger --faulty-ms 2000 --jobs 1"
 WRONG_BLOCKS: Final = "simulate --runs 40 --villain invalid-proposer --crashes 0.004 --jobs 1"
 RULES: Final = "pytest tests/unit/test_simplex_rules.py tests/unit/test_simplex_mistakes.py"
 JOURNAL: Final = "pytest tests/unit/test_journal.py"
@@ -400,9 +402,18 @@ STAKE_MUTANTS: Final = (
     _mutant("liar-rewarded", "a liar's rewards are burned", (STAKING,), (REWARDS, "return supply.burn(records, reward)", "return records")),
     _mutant("tail-with-transactions", "a tail is empty", (STAKING,), ("consensus/ledger/block_checks.py", "        _check_tail(block, parent)\n", "        pass\n")),
     _mutant("tail-committed", "a tail is never committed", (STAKING,), ("consensus/ledger/state.py", "if delta.is_tail:", "if delta.is_tail and not self.account_count:")),
-    _mutant("tail-rises", "past the boundary heights stay", (EPOCH_EDGES,), (REPLICA, "return height if self._config.height_max is None else min(height, self._config.height_max)", "return height")),
+    _mutant("tail-rises", "past the boundary heights stay", (EPOCHS_CHANGE, EPOCH_EDGES), (REPLICA, "return height if self._config.height_max is None else min(height, self._config.height_max)", "return height")),
     _mutant("signs-past-the-end", "nothing is signed once the boundary is final", (EPOCH_EDGES,), (REPLICA, "            and not self.is_ended\n", "")),
-    _mutant("turns-begin-anew", "turns go on from epoch to epoch", (EPOCH_EDGES,), ("consensus/bft/leader.py", "place = (start + self._offset) % self.period", "place = start % self.period")),
+    _mutant("turns-begin-anew", "turns go on from epoch to epoch", (EPOCHS_CHANGE, EPOCH_EDGES), ("consensus/bft/leader.py", "place = (start + self._offset) % self.period", "place = start % self.period")),
+    _mutant("turn-lost-between-epochs", "the next epoch begins with the turn after the last one's", (EPOCHS_CHANGE, EPOCH_EDGES), ("consensus/bft/leader.py", "return epoch * epoch_blocks", "return epoch * (epoch_blocks + 1)")),
+    _mutant("epoch-never-ends", "a final boundary block ends its epoch", (EPOCHS_CHANGE, EPOCH_EDGES), (REPLICA, "known.ref.height >= height_max", "known.ref.height > height_max")),
+    _mutant("old-epoch-retries", "an epoch that ended asks for nothing more", (EPOCH_EDGES,), (SIMPLEX, "if self.is_ended and timer is not Timer.STANDSTILL:", "if self._is_halted and timer is not Timer.STANDSTILL:")),
+    _mutant("other-epochs-bind", "after a restart only records of its epoch bind an engine", (EPOCHS_CHANGE, EPOCH_EDGES), ("consensus/bft/restore.py", "                if record.subject.epoch == epoch:\n                    certificates", "                if record.subject.epoch <= epoch:\n                    certificates")),
+    _mutant("digest-without-epoch", "a signature holds in its own epoch alone", (EPOCHS_FORGED, VOTES), ("consensus/vote.py", "body = codec.encode((self.epoch, self.kind, self.view, self.block_hash))", "body = codec.encode((0, self.kind, self.view, self.block_hash))")),
+    _mutant("conflict-across-epochs", "votes of different epochs contradict nothing", (VOTES, "pytest tests/unit/test_evidence.py"), ("consensus/vote.py", "if first.signer != second.signer or (a.epoch, a.view) != (b.epoch, b.view):", "if first.signer != second.signer or a.view != b.view:")),
+    _mutant("other-epochs-votes-count", "a vote counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch == self._config.epoch:\n                    self._take_vote", "if subject.epoch >= 0:\n                    self._take_vote")),
+    _mutant("other-epochs-certificates-count", "a certificate counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch != self._config.epoch or subject.view <= self._final_view:\n            if subject.view", "if subject.view <= self._final_view:\n            if subject.view")),
+    _mutant("later-epochs-dropped", "the journal's records of later epochs than the store's bind", (JOURNAL,), (NODE_JOURNAL, "if frame_epoch < epoch:", "if frame_epoch != epoch:")),
     _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
     _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
     _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),

@@ -34,6 +34,7 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("flipped-bits", float, "share of crashes that flip a bit of the journal"),
     ("full-disks", float, "chance, each 400 ms, that a disk is full"),
     ("failed-syncs", float, "chance, each 400 ms, that a disk fails to sync"),
+    ("epoch-blocks", int, "blocks in an epoch; the next one's validators differ (default 0: no epochs)"),
     ("equivocators", int, "validators that show two faces"),
     ("absent", int, "validators that stay down after the world has healed"),
     ("lost-journals", float, "chance, each 400 ms, that a node goes down and its journal is gone"),
@@ -126,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report))
     elif args.trace != "-":
         extra = {
+            "epochs": summary.epochs,
             "crashes": summary.crashes,
             "evidence": summary.evidence,
             "simulated_seconds": round(summary.simulated_ms / 1000, 1),

@@ -9,15 +9,14 @@ of whole nodes look into it).
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Final
 
 from consensus.bft.contract import BlockRef, Message, Proposal
 from consensus.bft.evidence import decode_evidence, encode_evidence
 from consensus.bft.replica import VIEWS_AHEAD_MAX, Replica
 from consensus.errors import Rejected
+from consensus.ledger.epochs import compute_boundary, compute_epoch
 from consensus.vote import (
     FINALIZE,
     KIND_NAMES,
@@ -30,6 +29,8 @@ from consensus.vote import (
     Vote,
     check_evidence,
 )
+from node.simulation.seats import EPOCH_VIEWS, AllNodes, Seats, compute_place, is_same
+from node.simulation.turns import Turns
 
 LIVENESS_VIEWS_MAX: Final = 40  # after healing: a few rounds of bad leaders, and the standstill before them
 LIVENESS_MS_MAX: Final = 60_000  # in simulated time; several full standstill periods
@@ -40,33 +41,12 @@ class Violation(Exception):
     """An invariant does not hold. The world adds the command that replays it."""
 
 
-class Turns:
-    """Whose turn each view is, reckoned the plain way: the k-th turn of stake w falls due at (2k + 1) / w.
-
-    `named`: views whose leader a scenario decides otherwise.
-    """
-
-    def __init__(self, stakes: list[int]) -> None:
-        self.named: dict[int, int] = {}
-        self._stakes = stakes
-        self._due = [(Fraction(1, stake), index, 0) for index, stake in enumerate(stakes)]
-        heapq.heapify(self._due)
-        self._leaders: list[int] = []
-
-    def get_leader(self, view: int) -> int:
-        while len(self._leaders) < view:
-            _, index, turn = self._due[0]
-            self._leaders.append(index)
-            due = Fraction(2 * turn + 3, self._stakes[index])
-            heapq.heapreplace(self._due, (due, index, turn + 1))
-        return self.named.get(view, self._leaders[view - 1])
-
-
 @dataclass
 class SafetyChecker:
     """Over all honest nodes of one run. Raises Violation.
 
-    genesis: the block that all engines begin on; chain_id and verify: how a signature is checked.
+    genesis: the block that all engines begin on; chain_id and verify: how a signature is checked. Views stand
+    in its tables by their place (`compute_place`). epoch_blocks: heights in an epoch; 0: there is one.
     """
 
     validators: ValidatorSet
@@ -74,8 +54,10 @@ class SafetyChecker:
     genesis: BlockRef
     chain_id: str
     verify: Verifier
+    epoch_blocks: int = 0
     chain: list[BlockRef] = field(init=False)
-    turns: Turns = field(init=False)
+    turns: Turns = field(init=False)  # of the first epoch
+    sets: dict[int, Seats] = field(default_factory=dict)  # by epoch; a node that knows another one is wrong
     notarized: dict[int, bytes] = field(default_factory=dict)
     finalized: dict[int, bytes] = field(default_factory=dict)
     nullified: set[int] = field(default_factory=set)
@@ -83,11 +65,16 @@ class SafetyChecker:
     places: dict[int, tuple[int, int]] = field(default_factory=dict)  # node -> (view, final view)
     heights: dict[int, int] = field(default_factory=dict)  # node -> height that its ledger stands at
     accusations: list[Evidence] = field(default_factory=list)
+    opened: dict[int, int] = field(default_factory=dict)  # node -> the last epoch that it began
     rounds_max: int = 0  # the most that any engine kept at once
+    _turns: dict[int, Turns] = field(default_factory=dict)
+    _blocks: dict[bytes, BlockRef] = field(default_factory=dict)  # that honest nodes notarized, in epochs
 
     def __post_init__(self) -> None:
         self.chain = [self.genesis]
         self.turns = Turns([validator.stake for validator in self.validators.validators])
+        self._turns[0] = self.turns
+        self.sets[0] = AllNodes(self.validators)
 
     @property
     def evidence(self) -> int:
@@ -112,55 +99,82 @@ class SafetyChecker:
                 self._hear_certificate(message)
 
     def _hear_vote(self, node: int, vote: Vote, is_body_durable: bool, block: BlockRef | None) -> None:
-        if vote.signer != node:
-            raise Violation(f"own voice: node {node} speaks for validator {vote.signer}")
         subject = vote.subject
-        votes = self.votes.setdefault((node, subject.view), [])
+        seats = self._get_set(node, subject.epoch).members
+        if not 0 <= vote.signer < len(seats) or seats[vote.signer] != node:
+            raise Violation(f"own voice: node {node} speaks for validator {vote.signer}")
+        place = compute_place(subject.epoch, subject.view)
+        votes = self.votes.setdefault((node, place), [])
         if vote in votes:
             return
         for earlier in votes:
             if _contradicts(earlier, vote):
                 kinds = f"{KIND_NAMES[earlier.subject.kind]} and {KIND_NAMES[subject.kind]}"
                 raise Violation(f"single votes: honest node {node} cast {kinds} in view {subject.view}")
+        boundary = compute_boundary(subject.epoch, self.epoch_blocks)
+        if boundary is not None and self.heights.get(node, 0) >= boundary:
+            raise Violation(f"past the end: node {node} signs in epoch {subject.epoch}, which is over for it")
         votes.append(vote)
         if subject.kind == NOTARIZE:
             if not is_body_durable:
                 raise Violation(f"durable bodies: node {node} notarized view {subject.view} without it")
             if block is not None:
                 self._check_block(node, block)
-        elif subject.kind == FINALIZE and self.notarized.get(subject.view) != subject.block_hash:
+        elif subject.kind == FINALIZE and self.notarized.get(place) != subject.block_hash:
             raise Violation(
                 f"final implies notarized: node {node} voted final in view {subject.view} what is not"
             )
 
     def _check_block(self, node: int, block: BlockRef) -> None:
         """What rule 3 asks of a block before anybody honest may notarize it."""
-        if block.proposer != self.turns.get_leader(block.view):
+        leader = self._get_turns(block.epoch).get_leader(block.view)
+        if block.proposer != leader:
             raise Violation(
                 f"turns: node {node} notarized view {block.view} of validator {block.proposer}, "
-                f"it was the turn of {self.turns.get_leader(block.view)}"
+                f"it was the turn of {leader}"
             )
+        first = compute_place(block.epoch, 0)
         if block.parent_view > 0:
-            certified = self.notarized.get(block.parent_view), self.finalized.get(block.parent_view)
-            if block.parent_hash not in certified:
+            parent = first + block.parent_view
+            if block.parent_hash not in (self.notarized.get(parent), self.finalized.get(parent)):
                 raise Violation(
                     f"certified parents: node {node} notarized view {block.view} on view {block.parent_view}"
                 )
-        skipped = [view for view in range(block.parent_view + 1, block.view) if view not in self.nullified]
+        if self.epoch_blocks:
+            self._check_height(node, block)
+        skipped = [
+            view for view in range(block.parent_view + 1, block.view) if first + view not in self.nullified
+        ]
         if skipped:
             raise Violation(
                 f"gaps: node {node} notarized view {block.view} on {block.parent_view}; {skipped} not nullified"
             )
         final_view = self.places.get(node, (0, 0))[1]
-        if block.parent_view < final_view:
+        if first + block.parent_view < final_view:
             raise Violation(
                 f"no way back: node {node} notarized view {block.view} on view {block.parent_view}, "
                 f"below its final view {final_view}"
             )
 
+    def _check_height(self, node: int, block: BlockRef) -> None:
+        """One above the parent's, but no higher than the epoch's boundary; the first stands on a boundary."""
+        parent = self._blocks.get(block.parent_hash)
+        if block.parent_view == 0:
+            base = block.epoch * self.epoch_blocks
+            parent = self.chain[base] if base < len(self.chain) else None
+            if parent is None or parent.hash != block.parent_hash:
+                raise Violation(f"epochs: node {node} begins epoch {block.epoch} on something else")
+        boundary = compute_boundary(block.epoch, self.epoch_blocks)
+        assert boundary is not None
+        if parent is not None and block.height != min(parent.height + 1, boundary):
+            raise Violation(
+                f"tails: node {node} notarized height {block.height} of epoch {block.epoch} on {parent.height}"
+            )
+        self._blocks[block.hash] = block
+
     def _hear_certificate(self, certificate: Certificate) -> None:
         subject = certificate.subject
-        view, block_hash = subject.view, subject.block_hash
+        view, block_hash = compute_place(subject.epoch, subject.view), subject.block_hash
         if subject.kind == NULLIFY:
             is_new = view not in self.nullified
             self.nullified.add(view)
@@ -182,7 +196,7 @@ class SafetyChecker:
     def _check_quorum(self, certificate: Certificate) -> None:
         """More than two thirds of the stake, by distinct validators, each with its own signature."""
         digest = certificate.subject.compute_digest(self.chain_id)
-        members = self.validators.validators
+        members = self.sets[certificate.subject.epoch].validators.validators
         signed = {
             signer
             for signer, signature in certificate.signatures
@@ -205,23 +219,27 @@ class SafetyChecker:
         height = self.heights.get(node, 0) + 1
         if block.height != height:
             raise Violation(f"one chain: node {node} commits height {block.height}, the next is {height}")
+        if block.epoch != compute_epoch(height, self.epoch_blocks):
+            raise Violation(f"epochs: node {node} commits height {height} in epoch {block.epoch}")
         self.heights[node] = height
         if height < len(self.chain):
             if self.chain[height].hash != block.hash:
                 raise Violation(f"one chain: node {node} commits another block at height {height}")
             return
         parent = self.chain[-1]
-        if block.parent_hash != parent.hash or block.parent_view != parent.view:
+        parent_view = parent.view if block.epoch == parent.epoch else 0
+        if block.parent_hash != parent.hash or block.parent_view != parent_view:
             raise Violation(f"one chain: node {node} commits height {height} on something else")
-        if self.notarized.get(block.view) != block.hash:
+        place = compute_place(block.epoch, block.view)
+        if self.notarized.get(place) != block.hash:
             raise Violation(f"final implies notarized: node {node} commits view {block.view}, which is not")
-        skipped = set(range(parent.view + 1, block.view)) - self.nullified
+        skipped = set(range(place - block.view + parent_view + 1, place)) - self.nullified
         if skipped:
             raise Violation(f"gaps: views {sorted(skipped)} below view {block.view} are not nullified")
         self.chain.append(block)
 
     def look_at(self, node: int, view: int, final_view: int) -> None:
-        """Where a node stands, after its effects were performed; also right after a restart."""
+        """Where a node stands (places), after its effects were performed; also right after a restart."""
         view_before, final_before = self.places.get(node, (0, 0))
         if view < view_before or final_view < final_before:
             raise Violation(
@@ -247,24 +265,62 @@ class SafetyChecker:
 
     def accuse(self, evidence: Evidence) -> None:
         """An honest node reports evidence: it must hold for anybody, and not hit an honest one."""
-        if evidence.first.signer in self.honest:
-            raise Violation(f"framing: evidence against honest node {evidence.first.signer}")
+        accused = self.sets[evidence.first.subject.epoch].members[evidence.first.signer]
+        if accused in self.honest:
+            raise Violation(f"framing: evidence against honest node {accused}")
         try:
             told = decode_evidence(encode_evidence(evidence))
-            check_evidence(told, self.validators, self.chain_id, self.verify)
+            epoch = told.first.subject.epoch
+            check_evidence(told, self.sets[epoch].validators, self.chain_id, self.verify)
         except Rejected as error:
             raise Violation(f"evidence: what an honest node reports proves nothing ({error})") from error
         if not _contradicts(told.first, told.second):
             raise Violation("evidence: the votes do not contradict each other")
         self.accusations.append(evidence)
 
+    # --- epochs -------------------------------------------------------------------------------------
+
+    def open_epoch(self, node: int, epoch: int, seats: Seats) -> None:
+        """A node goes on with this epoch, and takes these for its validators."""
+        if node not in self.honest:
+            return
+        self.opened[node] = epoch
+        known = self.sets.setdefault(epoch, seats)
+        if not is_same(known, seats):
+            raise Violation(f"equal sets: node {node} knows other validators in epoch {epoch} than others do")
+
+    def _get_set(self, node: int, epoch: int) -> Seats:
+        seats = self.sets.get(epoch)
+        if seats is None:
+            raise Violation(f"epochs: node {node} signs in epoch {epoch}, whose validators nobody knows yet")
+        return seats
+
+    def _get_turns(self, epoch: int) -> Turns:
+        turns = self._turns.get(epoch)
+        if turns is None:
+            stakes = [validator.stake for validator in self.sets[epoch].validators.validators]
+            turns = self._turns[epoch] = Turns(stakes, epoch * self.epoch_blocks)
+        return turns
+
+    def _is_tail(self, block_hash: bytes) -> bool:
+        """Whether this is a block past an epoch's boundary, on the boundary block that is on the chain."""
+        block = self._blocks.get(block_hash)
+        while block is not None:
+            if block.height != compute_boundary(block.epoch, self.epoch_blocks):
+                return False
+            if self.chain[block.height].hash == block.hash:
+                return True
+            block = self._blocks.get(block.parent_hash)
+        return False
+
     # --- at the end ---------------------------------------------------------------------------------
 
     def check_final_votes(self) -> None:
         """Every final block is on the one chain, and no honest node voted another one final."""
-        places = {block.view: block.hash for block in self.chain}
+        places = {compute_place(block.epoch, block.view): block.hash for block in self.chain}
+        last = compute_place(self.chain[-1].epoch, self.chain[-1].view)
         for view, block_hash in self.finalized.items():
-            if view <= self.chain[-1].view and places.get(view) != block_hash:
+            if view <= last and places.get(view) != block_hash and not self._is_tail(block_hash):
                 raise Violation(f"one chain: the final block of view {view} is not on it")
             for node in self.honest:
                 for vote in self.votes.get((node, view), ()):
@@ -294,7 +350,11 @@ class LivenessChecker:
         if all(final_view > self.healed_view for _, final_view in places.values()):
             return True
         view = max(view for view, _ in places.values())
-        if view > self.healed_view + LIVENESS_VIEWS_MAX or now_ms > self.healed_ms + LIVENESS_MS_MAX:
+        # An epoch ends by a finalization: views of the next one do not count against the one before.
+        is_later = view // EPOCH_VIEWS > self.healed_view // EPOCH_VIEWS
+        if (
+            view > self.healed_view + LIVENESS_VIEWS_MAX and not is_later
+        ) or now_ms > self.healed_ms + LIVENESS_MS_MAX:
             raise Violation(
                 f"liveness: {now_ms - self.healed_ms} ms and {view - self.healed_view} views after "
                 f"healing in view {self.healed_view}, nodes stand at (view, final) {places}"

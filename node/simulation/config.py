@@ -31,7 +31,7 @@ class SimulationConfig:
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
     between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
-    damage the journal. faulty_ms: length of the phase with faults. All times are simulated ms: those
+    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever. faulty_ms: length of the phase with faults. All times are simulated ms: those
     of the engine are short, so that a short run holds many views.
     """
 
@@ -61,6 +61,7 @@ class SimulationConfig:
     standstill_ms: int = 400
     standstill_ms_max: int = 1_600
     full_nodes: bool = False
+    epoch_blocks: int = 0
     lost_journals: float = 0.0
     restarts: float = 0.0
     pauses: float = 0.0
@@ -90,6 +91,8 @@ class SimulationConfig:
             raise Rejected("times are positive", field="--faulty-ms")
         for item in self.faults:
             item.check(self.nodes)
+        if self.epoch_blocks < 0:
+            raise Rejected("must be 0 (no epochs) or more", field="--epoch-blocks", mend="use e.g. 8")
         if self.equivocators < 0 or self.absent < 0:
             raise Rejected("must be 0 or more", field="--equivocators")
         if 3 * self.weigh_faulty() >= sum(self.all_stakes) and not self.is_beyond_promise:
@@ -175,7 +178,7 @@ FULL_NODES: Final = SimulationConfig(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to. views: the highest view entered; finalized: height of the longest chain."""
+    """What a run came to. views: the highest view entered (of every epoch, added up); finalized: height of the longest chain."""
 
     seed: int
     violation: str
@@ -186,3 +189,4 @@ class Outcome:
     events: int
     crashes: int
     evidence: int
+    epochs: int = 1

@@ -11,20 +11,24 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 
-from consensus.bft.contract import Engine, Message, Proposal
+from consensus.bft.contract import BlockRef, Engine, Message, Proposal
+from consensus.bft.leader import compute_offset
 from consensus.bft.messages import check_message, encode_message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.errors import Rejected
-from consensus.vote import NOTARIZE, Vote
+from consensus.vote import NOTARIZE, ValidatorSet, Vote
 from node.simulation import toys
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
 from node.simulation.host import NAMES, Host, MakeEngine
+from node.simulation.seats import compute_place, get_stakes
 from node.simulation.timeline import Timeline
+from node.simulation.toy_epochs import STAKE_UNITS, ToySet, draw_next, make_set
 from node.simulation.toy_ledger import JUDGE_MS
 from node.simulation.traffic import Traffic
 from node.simulation.villains import Means, Villain, make_villain
-from node.simulation.world import World
+from node.simulation.villains.villain import get_epoch
+from node.simulation.world import SimulatedHost, World
 
 MakeSimulated = Callable[[EngineConfig, Callable[[bytes], bytes]], Engine]
 
@@ -48,10 +52,17 @@ class EngineWorld(World):
         self.traffic: Traffic | None = None  # counts what is sent, if somebody wants to know
         # Where sender, receiver and message stand in a number of the trace.
         self._shifts = (26, 20) if config.nodes <= 64 else (24, 16)
+        self._views: dict[int, int] = {}  # by epoch: the highest entered
+        self.tails_final = 0  # finalizations of tails that hosts met, each counting
+        stakes = config.all_stakes
+        self._base = [STAKE_UNITS * stake for stake in stakes] if config.epoch_blocks else list(stakes)
+        first = make_set(dict(enumerate(self._base)))
+        # The first two sets are genesis': later ones are drawn from boundary blocks.
+        self.first_sets = (first, first)
         super().__init__(
             config,
             seed,
-            validators=toys.make_validators(config.all_stakes),
+            validators=first.validators,
             genesis=toys.GENESIS,
             chain_id=toys.CHAIN_ID,
             verify=toys.verify,
@@ -59,21 +70,25 @@ class EngineWorld(World):
         )
 
     def _make_hosts(self) -> list[Host]:
+        self.safety.sets |= dict(enumerate(self.first_sets))
         return [Host(index, self, self._make(index), self.rng) for index in range(self.config.nodes)]
 
     def _make(self, index: int) -> MakeEngine:
-        config, key = self.config, self.validators.validators[index].public_key
+        config, key = self.config, toys.get_public_key(index)
 
         def sign(digest: bytes) -> bytes:
             return toys.sign(key, digest)
 
         def make(observe_until_view: int | None) -> Engine:
+            host = self.hosts[index]
             engine_config = EngineConfig(
                 chain_id=toys.CHAIN_ID,
-                epoch=toys.EPOCH,
-                validators=self.validators,
-                own_index=index,
-                genesis=toys.GENESIS,
+                epoch=host.epoch,
+                validators=host.epoch_set.validators,
+                own_index=host.epoch_set.get_index(index),
+                genesis=host.genesis,
+                height_max=host.height_max,
+                leader_offset=compute_offset(host.epoch, config.epoch_blocks),
                 delta_ms=config.delta_ms,
                 delta_ms_max=config.delta_ms_max,
                 block_interval_ms=config.block_interval_ms,
@@ -85,16 +100,16 @@ class EngineWorld(World):
                 return self._make_simulated(engine_config, sign)
             return self.make_villain(
                 Means(
-                    index=index,
-                    validators=self.validators,
+                    index=host.own_index,  # villains keep their seats
+                    validators=host.epoch_set.validators,
                     chain_id=toys.CHAIN_ID,
-                    genesis=toys.GENESIS,
+                    genesis=host.genesis,
                     make_engine=lambda: self.make_disguised(engine_config, sign),
                     sign=sign,
-                    make_block=self.hosts[index].forge_block,
+                    make_block=host.forge_block,
                     read_block=toys.read_block,
-                    get_payload=self.hosts[index].bodies.get,
-                    name_peer=NAMES.__getitem__,
+                    get_payload=host.bodies.get,
+                    name_peer=[NAMES[node] for node in host.epoch_set.members].__getitem__,
                     rng=self.rng,
                 )
             )
@@ -104,7 +119,11 @@ class EngineWorld(World):
     # What a scenario decides otherwise (scenarios/stage.py).
 
     def make_villain(self, means: Means) -> Villain:
-        return make_villain(self.villains[means.index], means)
+        return make_villain(self.name_villain(means), means)
+
+    def name_villain(self, means: Means) -> str:
+        """Which villain has this seat."""
+        return self.villains[NAMES.index(means.name_peer(means.index))]
 
     def make_disguised(self, config: EngineConfig, sign: Callable[[bytes], bytes]) -> SimplexEngine:
         """The honest engine inside a villain."""
@@ -112,6 +131,45 @@ class EngineWorld(World):
 
     def draw_judge_ms(self, node: int) -> int:  # noqa: ARG002 - a scenario makes one node slow
         return 1 + int(self.rng.random() * JUDGE_MS)
+
+    def look_at(self, host: SimulatedHost, engine: Engine) -> None:
+        epoch, view = self.hosts[host.index].epoch, engine.view
+        self._views[epoch] = max(self._views.get(epoch, 0), view)
+        final_place = compute_place(epoch, engine.finalized_view)
+        self.safety.look_at(host.index, compute_place(epoch, view), final_place)
+        self.safety.weigh(host.index, engine)
+        if self.timeline is not None:
+            leader = getattr(engine, "leader", -1)
+            self.timeline.add_view(self.now_ms, host.index, view, leader)
+
+    def count_views(self) -> int:
+        return sum(self._views.values())
+
+    # --- epochs -------------------------------------------------------------------------------------
+
+    def draw_set(self, before: ToySet, boundary: BlockRef) -> ToySet:
+        """Of the epoch two after that of the boundary block."""
+        seed = boundary.hash + self.seed.to_bytes(8, "big")
+        drawn = draw_next(before, seed, self._base, self._is_fit)
+        self.safety.sets.setdefault(boundary.epoch + 2, drawn)
+        return drawn
+
+    def _is_fit(self, stakes: dict[int, int]) -> bool:
+        """Whether the faulty stay below a third among these, and the villains have their seats."""
+        return self._are_few(stakes, set()) and all(villain in stakes for villain in self.villains)
+
+    def _are_few(self, stakes: dict[int, int], harmed: set[int]) -> bool:
+        honest = [stake for node, stake in stakes.items() if node not in self.villains]
+        absent = sum(sorted(honest, reverse=True)[: self.config.absent])
+        hurt = sum(stake for node, stake in stakes.items() if node in self.villains or node in harmed)
+        return 3 * (absent + hurt) < sum(stakes.values())
+
+    def is_bearable(self, harmed: set[int]) -> bool:
+        if not self.config.epoch_blocks:
+            return super().is_bearable(harmed)
+        reached = min(self.hosts[node].epoch for node in self.safety.honest)
+        sets = [get_stakes(found) for epoch, found in self.safety.sets.items() if epoch >= reached]
+        return all(self._are_few(stakes, harmed) for stakes in sets)
 
     # --- messages -----------------------------------------------------------------------------------
 
@@ -163,7 +221,7 @@ class EngineWorld(World):
         if known is None:
             is_sound = True
             try:
-                check_message(message, self.validators, toys.CHAIN_ID, toys.verify)
+                check_message(message, self._find_validators(message), toys.CHAIN_ID, toys.verify)
             except Rejected as error:
                 is_sound = False
                 if sender in self.safety.honest:
@@ -174,6 +232,15 @@ class EngineWorld(World):
             self.trace.add(content)
         checked = self._checked[id(message)] = (message, *known)
         return checked
+
+    def _find_validators(self, message: Message) -> ValidatorSet:
+        """Of the message's epoch. Raises Rejected when there is no such epoch yet."""
+        if not self.config.epoch_blocks:
+            return self.validators
+        found = self.safety.sets.get(get_epoch(message))
+        if found is None:
+            raise Rejected("has no set yet", field="message.epoch", code="epoch")
+        return found.validators
 
     # --- bodies -------------------------------------------------------------------------------------
 

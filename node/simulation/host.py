@@ -26,12 +26,15 @@ from consensus.bft.contract import (
     Timer,
     TimerFired,
 )
+from consensus.bft.restore import Record
 from consensus.errors import Fault
-from consensus.vote import Certificate
+from consensus.vote import FINALIZE, Certificate
 from node.journal import Journal
 from node.observation import Observation
 from node.simulation.memory_disk import MemoryDisk
+from node.simulation.seats import compute_place
 from node.simulation.toy_ledger import ToyLedger
+from node.simulation.villains.villain import get_epoch
 from node.simulation.world import Crash
 
 if TYPE_CHECKING:
@@ -40,6 +43,11 @@ if TYPE_CHECKING:
 JOURNAL_PATH: Final = Path("journal")
 MARK_PATH: Final = Path("key.voted")
 WEIGH_STEPS: Final = 16  # a flood within one view is seen after a round of messages
+
+EARLY_MAX: Final = (
+    64  # messages of the next epoch that wait for its beginning here: a view's, at 16 validators
+)
+SERVE_MS: Final = 100  # who lags is told the end of its epoch no more often than that
 
 NAMES: Final = tuple(bytes((index,)) for index in range(256))  # node keys on the simulated wire
 MakeEngine = Callable[[int | None], Engine]
@@ -67,6 +75,8 @@ class Host(ToyLedger):
         self.is_damaged = False
         self.signs_above = -1
         self._is_honest = index in world.safety.honest
+        self._has_epochs = world.config.epoch_blocks > 0
+        self._observe_until: int | None = 0
         self._make_engine = make_engine
         self._journal: Journal | None = None
         # What a real node asks first: what its engine would not learn from is not checked either.
@@ -91,6 +101,8 @@ class Host(ToyLedger):
         super()._reset()
         self._timers: dict[Timer, int] = {}
         self._observation: Observation | None = None
+        self._early: list[tuple[Message, int]] = []
+        self._served_ms: dict[tuple[int, int], int] = {}  # (peer, epoch) -> when it was told last
 
     @property
     def is_up(self) -> bool:
@@ -105,16 +117,54 @@ class Host(ToyLedger):
         self._reset()
         if self.disk.read_file(MARK_PATH) is not None and self.disk.read_file(JOURNAL_PATH) is None:
             self._world.lose_journal(self)
-        self._journal, records, status = Journal.open(JOURNAL_PATH, mark_path=MARK_PATH, disk=self.disk)
+        self._journal, records, status = Journal.open(
+            JOURNAL_PATH, mark_path=MARK_PATH, epoch=self.epoch, disk=self.disk
+        )
         self._world.check_journal(self, status)
-        if status.observe_until_view is None:
-            self._observation = Observation(self._world.validators, self.index)
-        engine = self.engine = self._make_engine(status.observe_until_view)
-        self.is_needed = getattr(engine, "is_needed", _is_alive)
+        self._observe_until = self._journal.compute_observe_until(self.epoch)
+        if self._observe_until is None:
+            self._observation = Observation(self.epoch_set.validators, self.own_index)
         self._world.record("start", self.index)
+        for record in records:
+            # It may have gone down between holding this and saying so.
+            if self._is_honest and isinstance(record, Certificate):
+                self._world.safety.hear(self.index, record, is_body_durable=True)
         if self.finalization is not None:
             records = (*records, self.finalization)
+        self._run_engine(records)
+
+    def _run_engine(self, records: tuple[Record, ...]) -> None:
+        """Begin the running epoch's engine with what the journal says of it."""
+        engine = self.engine = self._make_engine(self._observe_until)
+        self.is_needed = getattr(engine, "is_needed", _is_alive)
         self._step(engine.start, records)
+
+    def _open_epoch(self) -> None:
+        if self.committed[-1].height != self.height_max:
+            return  # opened already: another finalization said the same
+        self.epoch += 1
+        self._world.note(f"epoch {self.epoch}", self.index)
+        self._world.safety.open_epoch(self.index, self.epoch, self.epoch_set)
+        self._forget_epoch()
+        self._timers.clear()
+        self._place = (0, 0)
+        early, self._early = self._early, []
+        self._step(self._begin_epoch, ())
+        for message, sender in early:
+            self.receive(message, sender)
+
+    def _begin_epoch(self, records: tuple[Record, ...]) -> tuple[Effect, ...]:
+        journal = self._journal
+        assert journal is not None
+        journal.enter_epoch(self.epoch)
+        if self._observe_until is None:
+            # It cannot have voted here: its store, which is never lost, reached this epoch only now.
+            journal.allow_signing(0, self.epoch)
+            self._observation, self.is_damaged = None, False
+        self._observe_until = 0
+        engine = self.engine = self._make_engine(0)
+        self.is_needed = getattr(engine, "is_needed", _is_alive)
+        return engine.start(records)
 
     def crash(self) -> None:
         self.incarnation += 1
@@ -129,8 +179,7 @@ class Host(ToyLedger):
             self._step(self.engine.step, event)
 
     def _step(self, act: Callable[[Any], tuple[Effect, ...]], argument: object) -> None:
-        engine, world = self.engine, self._world
-        assert engine is not None
+        world = self._world
         try:
             self._perform(act(argument))
         except Crash:
@@ -146,14 +195,31 @@ class Host(ToyLedger):
             return
         # Nothing can have gone back where nothing moved; what an engine keeps may grow without.
         self._steps += 1
+        engine = self.engine
+        assert engine is not None
         place = engine.view, engine.finalized_view
         if place != self._place or self._steps % WEIGH_STEPS == 0:
             self._place = place
             world.look_at(self, engine)
 
     def receive(self, message: Message, sender: int) -> None:
-        if self.engine is not None and self.is_needed(message):
+        if self._has_epochs and self.engine is not None and (epoch := get_epoch(message)) != self.epoch:
+            self._receive_elsewhen(message, epoch, sender)
+        elif self.engine is not None and self.is_needed(message):
             self._step(self.engine.step, Received(message, NAMES[sender]))
+
+    def _receive_elsewhen(self, message: Message, epoch: int, sender: int) -> None:
+        """A message of another epoch than ours: keep it for the next, or tell who lags how its own ended."""
+        if epoch == self.epoch + 1 and len(self._early) < EARLY_MAX:
+            self._early.append((message, sender))
+        ended = self.ended.get(epoch)
+        is_answer = isinstance(message, Certificate) and message.subject.kind == FINALIZE
+        if ended is None or is_answer or not self._is_honest:
+            return
+        told_ms = self._served_ms.get((sender, epoch), -SERVE_MS)
+        if self._world.now_ms - told_ms >= SERVE_MS:
+            self._served_ms[sender, epoch] = self._world.now_ms
+            self._perform_send(contract.Send(NAMES[sender], ended))
 
     # --- effects ------------------------------------------------------------------------------------
 
@@ -187,7 +253,7 @@ class Host(ToyLedger):
         self._world.send(self.index, effect.peer[0], effect.message)
 
     def _perform_fetch_certificate(self, effect: contract.FetchCertificate) -> None:
-        peer = self._choose_peer(effect.hint, effect.attempt)
+        peer = self._choose_peer(self._find_node(effect.hint), effect.attempt)
         self._world.send(self.index, peer, effect.request)
 
     def _perform_fetch_block(self, effect: contract.FetchBlock) -> None:
@@ -195,7 +261,7 @@ class Host(ToyLedger):
         if effect.block_hash in self.bodies:
             self._answer_wants(effect.block_hash)
         else:
-            self._fetch(effect.block_hash, effect.hint, effect.attempt)
+            self._fetch(effect.block_hash, self._find_node(effect.hint), effect.attempt)
 
     def _perform_judge(self, effect: contract.Judge) -> None:
         self._judging[effect.block.hash] = effect.block
@@ -245,7 +311,8 @@ class Host(ToyLedger):
         if observation.above_view is not None:
             assert self._journal is not None
             self._observation, self.is_damaged = None, False
-            self.signs_above = observation.above_view
-            self._journal.allow_signing(observation.above_view)
+            self._observe_until = observation.above_view
+            self.signs_above = compute_place(self.epoch, observation.above_view)
+            self._journal.allow_signing(observation.above_view, self.epoch)
             self._world.note(f"signs above {observation.above_view}", self.index)
-            self._later(0, self.handle, SigningAllowed(observation.above_view))
+            self._tell(0, SigningAllowed(observation.above_view))

@@ -93,6 +93,7 @@ class Summary:
     finalized: int = 0
     simulated_ms: int = 0
     crashes: int = 0
+    epochs: int = 0
     evidence: int = 0
     bad: list[Outcome] = field(default_factory=list)
     _hashes: list[str] = field(default_factory=list)
@@ -103,6 +104,7 @@ class Summary:
         self.finalized += outcome.finalized
         self.simulated_ms += outcome.simulated_ms
         self.crashes += outcome.crashes
+        self.epochs += outcome.epochs
         self.evidence += outcome.evidence
         self._hashes.append(outcome.trace_hash)
         if outcome.violation:

@@ -25,8 +25,10 @@ from consensus.bft.contract import (
     Judgement,
     WorkWaiting,
 )
+from consensus.ledger.epochs import compute_boundary, compute_epoch, is_boundary
 from consensus.vote import Certificate
 from node.simulation import toys
+from node.simulation.toy_epochs import ToySet, make_genesis_ref
 
 if TYPE_CHECKING:
     from node.simulation.engine_world import EngineWorld
@@ -47,22 +49,68 @@ class ToyLedger(ABC):
         self.bodies: dict[bytes, bytes] = {}  # durable: hash -> payload
         self.committed: list[BlockRef] = [toys.GENESIS]  # durable
         self.finalization: Certificate | None = None  # durable: of the last committed block
+        self.epoch = toys.EPOCH  # whose engine runs
+        self.sets: list[ToySet] = list(world.first_sets)  # durable: by epoch, one epoch ahead
+        self.ended: dict[int, Certificate] = {}  # durable: what ended each epoch, for those who lag
         self._committed_hashes = {toys.GENESIS.hash}
         self._world = world
         self._random = rng.random
         self._reset()
 
+    # --- epochs -----------------------------------------------------------------------------------------
+
+    @property
+    def epoch_set(self) -> ToySet:
+        """Of the running epoch."""
+        return self.sets[self.epoch]
+
+    @property
+    def genesis(self) -> BlockRef:
+        """Below the running epoch's first block."""
+        blocks = self._world.config.epoch_blocks
+        return make_genesis_ref(self.committed[self.epoch * blocks], self.epoch) if blocks else toys.GENESIS
+
+    @property
+    def height_max(self) -> int | None:
+        """The running epoch's boundary; None when it has none."""
+        return compute_boundary(self.epoch, self._world.config.epoch_blocks)
+
+    @property
+    def own_index(self) -> int:
+        """Of this node among the running epoch's validators; -1: it has no seat."""
+        found = self.epoch_set.get_index(self.index)
+        return -1 if found is None else found
+
     def _reset(self) -> None:
         """Forget all that is not durable."""
+        self.epoch = compute_epoch(self.committed[-1].height + 1, self._world.config.epoch_blocks)
         self._valid = set(self._committed_hashes)
         self._judging: dict[bytes, BlockRef] = {}  # asked for, without an answer for good
         self._wanted: set[bytes] = set()  # bodies being fetched
         self._engine_wants: set[bytes] = set()  # FetchBlock without an answer
         self._finals: list[Certificate] = []  # finalizations of blocks not yet committed
 
+    def _forget_epoch(self) -> None:
+        """What the engine of the epoch before wanted."""
+        self._judging.clear()
+        self._engine_wants.clear()
+        self._finals.clear()
+
     @abstractmethod
     def handle(self, event: Event) -> None:
         """Step the engine and perform what it says."""
+
+    def _handle_in(self, epoch: int, event: Event) -> None:
+        """As `handle`, unless its epoch is over here."""
+        if epoch == self.epoch:
+            self.handle(event)
+
+    def _tell(self, delay_ms: int, event: Event) -> None:
+        self._later(delay_ms, self._handle_in, self.epoch, event)
+
+    @abstractmethod
+    def _open_epoch(self) -> None:
+        """The boundary is committed: go on with the next epoch's engine."""
 
     @abstractmethod
     def _later(self, delay_ms: int, act: Callable[..., None], *arguments: Any) -> None:
@@ -84,13 +132,15 @@ class ToyLedger(ABC):
 
     def _build(self, build: contract.Build) -> None:
         if not build.is_empty_allowed and self._random() < 0.5:
-            self._later(self._draw_ms(WORK_MS), self.handle, WorkWaiting())
+            self._tell(self._draw_ms(WORK_MS), WorkWaiting())
             return
         if self._random() < self._world.build_failures:
-            self._later(self._draw_ms(BUILD_MS), self.handle, BlockBuilt(build.view, None, b""))
+            self._tell(self._draw_ms(BUILD_MS), BlockBuilt(build.view, None, b""))
             return
         salt = int(self._random() * toys.VALID_SALTS)
-        payload = toys.make_payload(build.parent, build.view, self.index, salt)
+        payload = toys.make_payload(
+            build.parent, build.view, self.own_index, salt, self.epoch, self.height_max
+        )
         self._later(
             self._draw_ms(BUILD_MS), self._finish_build, build.view, toys.read_block(payload), payload
         )
@@ -98,14 +148,15 @@ class ToyLedger(ABC):
     def _finish_build(self, view: int, block: BlockRef, payload: bytes) -> None:
         self.bodies[block.hash] = payload  # durable before it is answered
         self._valid.add(block.hash)
-        self.handle(BlockBuilt(view, block, payload))
+        self._handle_in(block.epoch, BlockBuilt(view, block, payload))
 
     def forge_block(
         self, parent: BlockRef, view: int, salt: int, *, epoch: int | None = None, is_valid: bool = True
     ) -> tuple[BlockRef, bytes]:
         """A villain's (villains.villain.MakeBlock): whatever it likes, and it can serve the body."""
         salt += 0 if is_valid else toys.VALID_SALTS
-        payload = toys.make_payload(parent, view, self.index, salt, toys.EPOCH if epoch is None else epoch)
+        epoch = self.epoch if epoch is None else epoch
+        payload = toys.make_payload(parent, view, self.own_index, salt, epoch, self.height_max)
         block = toys.read_block(payload)
         self.bodies[block.hash] = payload
         return block, payload
@@ -117,17 +168,22 @@ class ToyLedger(ABC):
             return
         payload = self.bodies.get(block_hash)
         if payload is None:
-            self._fetch(block_hash, block.proposer, 0)
-        elif block.parent_hash in self._valid or block.view <= self.committed[-1].view:
+            self._fetch(block_hash, self._find_node(block.proposer), 0)
+        elif block.parent_hash in self._valid or self._is_committed(block):
             self._later(self._world.draw_judge_ms(self.index), self._answer_judge, block, payload)
             return
-        self._later(0, self.handle, BlockJudged(block_hash, Judgement.NOT_YET))
+        self._tell(0, BlockJudged(block_hash, Judgement.NOT_YET))
+
+    def _is_committed(self, block: BlockRef) -> bool:
+        """Whether its view is not above the last committed block's."""
+        tip = self.committed[-1]
+        return (block.epoch, block.view) <= (tip.epoch, tip.view)
 
     def _answer_judge(self, block: BlockRef, payload: bytes) -> None:
         if self._judging.pop(block.hash, None) is None:
             return
         parent = self.bodies.get(block.parent_hash)
-        is_valid = toys.is_valid_payload(payload) and toys.is_height_right(block, parent)
+        is_valid = toys.is_valid_payload(payload) and toys.is_height_right(block, parent, self.height_max)
         if is_valid:
             self._valid.add(block.hash)
         self.handle(BlockJudged(block.hash, Judgement.VALID if is_valid else Judgement.INVALID))
@@ -151,17 +207,34 @@ class ToyLedger(ABC):
                 block_hash = block.parent_hash
             self._finals.remove(final)
             for block in reversed(branch):
-                self._world.safety.commit(self.index, block)
-                self.committed.append(block)
-                self._committed_hashes.add(block.hash)
-                self._valid.add(block.hash)
+                if block.height == self.committed[-1].height:
+                    self._world.tails_final += 1  # a tail, and all above it are, too: never committed
+                    break
+                self._commit_block(block)
             if branch:
                 self.finalization = final
                 self._world.record("commit", self.index, f"height {self.committed[-1].height}")
                 for waiting in list(self._judging):
                     self._judge(waiting)
+                if self.committed[-1].height == self.height_max:
+                    self.ended[self.epoch] = final
+                    self._later(0, self._open_epoch)
+                    return
+
+    def _commit_block(self, block: BlockRef) -> None:
+        self._world.safety.commit(self.index, block)
+        self.committed.append(block)
+        self._committed_hashes.add(block.hash)
+        self._valid.add(block.hash)
+        if is_boundary(block.height, self._world.config.epoch_blocks):
+            # Its execution fixes the set of the epoch after the next.
+            self.sets.append(self._world.draw_set(self.sets[-1], block))
 
     # --- bodies over the network --------------------------------------------------------------------
+
+    def _find_node(self, validator: int | None) -> int | None:
+        """The node of a validator of the running epoch."""
+        return None if validator is None else self.epoch_set.members[validator]
 
     def _choose_peer(self, hint: int | None, attempt: int) -> int:
         if hint is not None and attempt == 0 and hint != self.index:
@@ -206,4 +279,4 @@ class ToyLedger(ABC):
         if block_hash in self._engine_wants:
             self._engine_wants.discard(block_hash)
             payload = self.bodies[block_hash]
-            self._later(0, self.handle, BlockFetched(toys.read_block(payload), payload))
+            self._tell(0, BlockFetched(toys.read_block(payload), payload))

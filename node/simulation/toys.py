@@ -22,9 +22,17 @@ BLOCKS_KEPT: Final = 4_096  # a block is read some thirty times, all within a se
 VALID_SALTS = 1_000_000  # a salt at or above this marks a block that nobody should judge valid
 
 
-def make_payload(parent: BlockRef, view: int, proposer: int, salt: int, epoch: int = EPOCH) -> bytes:
-    """A block on `parent`; different salts make different blocks."""
-    return codec.encode((view, parent.height + 1, parent.view, parent.hash, proposer, salt, epoch))
+def make_payload(
+    parent: BlockRef, view: int, proposer: int, salt: int, epoch: int = EPOCH, height_max: int | None = None
+) -> bytes:
+    """A block on `parent`; different salts make different blocks. height_max: the epoch's boundary."""
+    height = compute_height(parent, height_max)
+    return codec.encode((view, height, parent.view, parent.hash, proposer, salt, epoch))
+
+
+def compute_height(parent: BlockRef, height_max: int | None) -> int:
+    """Of a block on `parent`: one more, but past the epoch's boundary, where tails keep its height."""
+    return parent.height + 1 if height_max is None else min(parent.height + 1, height_max)
 
 
 @lru_cache(maxsize=BLOCKS_KEPT)
@@ -50,24 +58,41 @@ def is_valid_payload(payload: bytes) -> bool:
     return bool(value[5] < VALID_SALTS)
 
 
-def is_height_right(block: BlockRef, parent: bytes | None) -> bool:
-    """Whether a block stands one above its parent; None: the parent is genesis, or long gone."""
+def is_height_right(block: BlockRef, parent: bytes | None, height_max: int | None = None) -> bool:
+    """Whether a block stands one above its parent, or is a tail; None: the parent is genesis, or long gone."""
     if block.parent_hash == GENESIS.hash:
         return block.height == GENESIS.height + 1
-    return parent is None or block.height == read_block(parent).height + 1
+    return parent is None or block.height == compute_height(read_block(parent), height_max)
 
 
 _KEYS: list[bytes] = []
 
 
+def make_key(index: int) -> crypto.PrivateKey:
+    """The real key of validator `index`."""
+    return crypto.PrivateKey.from_seed(b"simulated %d" % index)
+
+
 @lru_cache(maxsize=64)
 def make_validators(stakes: tuple[int, ...]) -> ValidatorSet:
     """A validator set with real keys (its constructor checks them) and these stakes."""
-    while len(_KEYS) < len(stakes):
-        _KEYS.append(crypto.PrivateKey.from_seed(b"simulated %d" % len(_KEYS)).public_key)
     if not stakes:
         raise Rejected("must be at least one", field="--nodes")
-    return ValidatorSet(tuple(Validator(key, stake) for key, stake in zip(_KEYS, stakes, strict=False)))
+    return make_members(tuple(range(len(stakes))), stakes)
+
+
+@lru_cache(maxsize=256)
+def make_members(members: tuple[int, ...], stakes: tuple[int, ...]) -> ValidatorSet:
+    """As make_validators, of these nodes."""
+    while len(_KEYS) <= max(members):
+        _KEYS.append(make_key(len(_KEYS)).public_key)
+    pairs = zip(members, stakes, strict=True)
+    return ValidatorSet(tuple(Validator(_KEYS[node], stake) for node, stake in pairs))
+
+
+def get_public_key(node: int) -> bytes:
+    """The voting key of a node that has been in a set."""
+    return _KEYS[node]
 
 
 def sign(public_key: bytes, digest: bytes) -> bytes:

@@ -118,7 +118,7 @@ class World(ABC):
         self._failure = ""
         self.villains = self._place_villains()
         honest = frozenset(range(config.nodes)) - set(self.villains)
-        self.safety = SafetyChecker(validators, honest, genesis, chain_id, verify)
+        self.safety = SafetyChecker(validators, honest, genesis, chain_id, verify, config.epoch_blocks)
         self.links = Links(self.rng)
         self.hosts = self._make_hosts()
 
@@ -343,15 +343,20 @@ class World(ABC):
             if liveness.check(self.now_ms, places):
                 return
 
+    def count_views(self) -> int:
+        """The highest view that anybody honest entered."""
+        return max((view for view, _ in self.safety.places.values()), default=0)
+
     def summarize(self, violation: str) -> Outcome:
         return Outcome(
             seed=self.seed,
             violation=violation,
             trace_hash=self.trace.compute(),
-            views=max((view for view, _ in self.safety.places.values()), default=0),
+            views=self.count_views(),
             finalized=len(self.safety.chain) - 1,
             simulated_ms=self.now_ms,
             events=self.events,
             crashes=self.crashes,
             evidence=self.safety.evidence,
+            epochs=1 + max(self.safety.opened.values(), default=0),
         )

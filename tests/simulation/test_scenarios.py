@@ -39,7 +39,7 @@ def test_each_scenario_has_a_title_and_says_what_it_expects() -> None:
 
 def test_there_is_a_scenario_for_each_mistake_that_engines_can_make() -> None:
     told = [name for name in list_scenarios() if "Mistake of others" in load_scenario(name)]
-    assert len(told) == 12  # blocks after an epoch's boundary belong to whole nodes; one has two files
+    assert len(told) == 13  # one has two files
 
 
 def test_the_same_text_and_seed_give_the_same_trace() -> None:

@@ -173,6 +173,8 @@ def test_what_belongs_to_another_epoch_counts_nowhere_else() -> None:
             certificate = bench.certificate(kind, 1, None if kind == NULLIFY else block)
             bench.receive(replace(certificate, subject=replace(certificate.subject, epoch=epoch)))
     assert (bench.engine.view, bench.engine.finalized_view) == (1, 0)
+    bench.receive(*(bench.vote(signer, NOTARIZE, 1, block) for signer in (0, 1, 2)))
+    assert bench.engine.view == 2  # nor does it stand in the way of what does count
 
 
 # --- leaders ----------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@
     expect refused messages from 3       expect no refused messages
     expect views <= 20                   expect crashes = 4
     expect rounds <= 70                  expect resumed within 8 views
+    expect epochs >= 3                   expect tails >= 1
     expect no vote of 2 after 1s         expect no vote of 2 between 1s and 2s
     expect finalizations of view 3 told >= 8              expect node 2 at final >= 5
 
+Views are the first epoch's; `epochs`: how many began; `tails`: how often a node met a final one.
 `final` counts blocks of the longest chain; `rounds`: views that any honest engine kept in memory at once;
 `skipped`: no block of that view is on the final chain; `told`: how often honest nodes said such a message,
 to one or to all.
@@ -44,6 +46,8 @@ class Facts:
     heights: dict[int, int] = field(default_factory=dict)
     votes: dict[tuple[int, str], int] = field(default_factory=dict)  # of honest nodes: view, kind -> how many
     votes_ms: dict[int, list[int]] = field(default_factory=dict)
+    epochs: int = 1
+    tails: int = 0
     told: dict[tuple[int, str], int] = field(
         default_factory=dict
     )  # by honest nodes: view, message -> how often
@@ -54,12 +58,13 @@ def _compare(value: int, sign: str, bound: int) -> bool:
 
 
 def _is_view(facts: Facts, view: int, state: str) -> bool:
-    on_chain = {block.view for block in facts.chain}
+    on_chain = {block.view for block in facts.chain if block.epoch == 0}
+    tip = facts.chain[-1]
     states = {
         "notarized": view in facts.notarized,
         "nullified": view in facts.nullified,
         "final": view in on_chain,
-        "skipped": view not in on_chain and view < facts.chain[-1].view,
+        "skipped": view not in on_chain and (0, view) < (tip.epoch, tip.view),
     }
     return states[state]
 
@@ -77,6 +82,8 @@ def _check_number(match: re.Match[str], facts: Facts) -> str:
         "views": facts.views,
         "crashes": facts.crashes,
         "rounds": facts.rounds_max,
+        "epochs": facts.epochs,
+        "tails": facts.tails,
     }
     value = values[match["name"]]
     return "" if _compare(value, match["sign"], int(match["bound"])) else f"{match['name']} is {value}"
@@ -158,7 +165,7 @@ _FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
     (r"no view nullified after (?P<view>\d+)", _check_no_nullified),
     (rf"(?P<kind>notarize|nullify|finalize) votes in view (?P<view>\d+) {_NUMBER}", _check_votes),
     (r"view (?P<view>\d+) (?P<negation>not )?(?P<state>notarized|nullified|final|skipped)", _check_view),
-    (f"(?P<name>final|views|crashes|rounds) {_NUMBER}", _check_number),
+    (f"(?P<name>final|views|crashes|rounds|epochs|tails) {_NUMBER}", _check_number),
     (rf"node (?P<node>\d+) at final {_NUMBER}", _check_node),
     (r"resumed within (?P<views>\d+) views", _check_resumed),
     (rf"no vote of (?P<node>\d+) after (?P<begin>{_TIME})", _check_silence),

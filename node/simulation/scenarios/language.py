@@ -7,10 +7,12 @@
     lose finalize certificates from 0 to 2 3 between 1s and 2s
     crash 2 after nullify in view 4 for 500ms       crash all at 1s
     restart 2 at 3s                      forget journal of 2 at 1s     judging takes 80ms at 3
+    epochs of 3 blocks                   lose finalize in view 3 of epoch 0 for 500ms
     beyond the promise                   expect final >= 5             expect evidence against 3
 
-`in view` is about messages *of* that view, whoever's view it is by then; `for` counts from the first of
-them. Faults end with `faults`; then everything heals, and finality must come back. Nodes are 0, 1, …;
+`in view` is about messages *of* that view (of every epoch, unless one is named), whoever's view it is by
+then; `for` counts from the first of them; `leader` is about the first epoch. Faults end with `faults`; then
+everything heals, and finality must come back. Nodes are 0, 1, …;
 0' is the second machine of a double identity. Errors name the line and the mend.
 """
 
@@ -38,7 +40,7 @@ from node.simulation.villains import VILLAINS
 VIEW_MAX: Final = 2**53  # for ever
 TEXT_BYTES_MAX: Final = 65_536  # a scenario is read by people
 _SPAN: Final = (
-    r"(?: in views? (?P<low>\d+)(?: to (?P<high>\d+|ever))?(?: for (?P<lasting>\w+))?)?"
+    r"(?: in views? (?P<low>\d+)(?: to (?P<high>\d+|ever))?(?: of epoch (?P<epoch>\d+))?(?: for (?P<lasting>\w+))?)?"
     r"(?: between (?P<begin>\w+) and (?P<end>\w+))?"
 )
 _SPEAKABLE: Final = ("proposal", "notarize", "nullify", "finalize")
@@ -49,7 +51,14 @@ class _Reader:
 
     def __init__(self) -> None:
         self.line = 0
-        self.numbers: dict[str, int] = {"seed": 1, "faults": 2_000, "latency": 20, "delta": 60, "absent": 0}
+        self.numbers: dict[str, int] = {
+            "seed": 1,
+            "faults": 2_000,
+            "latency": 20,
+            "delta": 60,
+            "absent": 0,
+            "epochs": 0,
+        }
         self.loss = 0.0
         self.stakes: tuple[int, ...] = (1, 1, 1, 1)
         self.is_beyond = False
@@ -104,7 +113,7 @@ class _Reader:
             lasting_ms = _read_ms(found["lasting"]) if found["lasting"] else None
         if found["begin"]:
             times_ms = range(_read_ms(found["begin"]), _read_ms(found["end"]))
-        return Span(views, lasting_ms, times_ms)
+        return Span(views, lasting_ms, times_ms, int(found["epoch"]) if found["epoch"] else None)
 
     # --- statements ---------------------------------------------------------------------------------
 
@@ -204,6 +213,7 @@ _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
     "absent": (r"(?P<name>absent) (?P<number>\d+)", "absent 1", _Reader.take_number),
     "faults": (r"(?P<name>faults) (?P<time>\w+)", "faults 4s", _Reader.take_time),
     "latency": (r"(?P<name>latency) (?P<time>\w+)", "latency 20ms", _Reader.take_time),
+    "epochs": (r"(?P<name>epochs) of (?P<number>[1-9]\d*) blocks", "epochs of 3 blocks", _Reader.take_number),
     "delta": (r"(?P<name>delta) (?P<time>\w+)", "delta 100ms", _Reader.take_time),
     "loss": (r"loss (?P<share>0(?:\.\d+)?)", "loss 0.1", _Reader.take_loss),
     "beyond": (r"beyond the promise", "beyond the promise", _Reader.take_beyond),
@@ -264,6 +274,7 @@ def parse_scenario(text: str) -> Scenario:
         faults_ms=numbers["faults"],
         latency_ms_max=numbers["latency"],
         delta_ms=numbers["delta"],
+        epoch_blocks=numbers["epochs"],
         loss=reader.loss,
         absent=numbers["absent"],
         is_beyond_promise=reader.is_beyond,

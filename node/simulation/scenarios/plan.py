@@ -48,14 +48,20 @@ def name_message(message: Message) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When: for messages about these views (for `lasting_ms` after the first of each), or in this time."""
+    """When: for messages about these views (for `lasting_ms` after the first of each), or in this time.
+
+    epoch: whose views; None: every epoch's.
+    """
 
     views: range | None = None
     lasting_ms: int | None = None
     times_ms: range | None = None
+    epoch: int | None = None
 
-    def is_on(self, view: int, now_ms: int, first_ms: int) -> bool:
+    def is_on(self, epoch: int, view: int, now_ms: int, first_ms: int) -> bool:
         """`first_ms`: when the first message about this view was sent."""
+        if self.epoch is not None and epoch != self.epoch:
+            return False
         if self.views is not None and view not in self.views:
             return False
         if self.lasting_ms is not None and now_ms >= first_ms + self.lasting_ms:
@@ -134,6 +140,7 @@ class Scenario:
     faults_ms: int
     latency_ms_max: int
     delta_ms: int
+    epoch_blocks: int
     loss: float
     absent: int
     is_beyond_promise: bool

@@ -22,8 +22,9 @@ from node.simulation.host import Host
 from node.simulation.scenarios import plan
 from node.simulation.scenarios.expectations import Facts, judge_words
 from node.simulation.scenarios.plan import SECOND, Scenario
+from node.simulation.seats import compute_place
 from node.simulation.villains import DoubleIdentity, Means, Villain
-from node.simulation.villains.villain import get_view
+from node.simulation.villains.villain import get_epoch, get_view
 from node.simulation.world import Crash, SimulatedHost
 
 
@@ -60,7 +61,7 @@ class Stage(EngineWorld):
         self.scenario = scenario
         self._leaders = dict(scenario.leaders)
         self._slow_ms = dict(scenario.slow_ms)
-        self._first_ms: dict[int, int] = {}  # view -> when the first message about it was sent
+        self._first_ms: dict[int, int] = {}  # place -> when the first message about it was sent
         self._crashed: set[tuple[int, int]] = set()  # (which crash, node): each happens once
         self.votes_ms: dict[int, list[int]] = {}
         self.told: Counter[tuple[int, str]] = Counter()
@@ -82,7 +83,7 @@ class Stage(EngineWorld):
                     self.push(crash.at_ms, self._crash, (number, node))
 
     def _instruct(self, engine: Any, config: EngineConfig) -> Any:
-        if self._leaders:
+        if self._leaders and config.epoch == 0:
             engine._schedule = ScriptedLeaders(config.validators, self._leaders)
         return engine
 
@@ -91,11 +92,13 @@ class Stage(EngineWorld):
         return engine
 
     def make_villain(self, means: Means) -> Villain:
-        if self.villains[means.index] != "double-identity":
+        if self.name_villain(means) != "double-identity":
             return super().make_villain(means)
+        own = means.name_peer(means.index)[0]
 
         def split(machine: int, peer: int, view: int) -> bool:
-            return not self._is_cut(means.index + machine * SECOND, peer, view)
+            other = means.name_peer(peer)[0] if peer >= 0 else peer
+            return not self._is_cut(own + machine * SECOND, other, means.epoch, view)
 
         return DoubleIdentity(means, split)
 
@@ -105,37 +108,41 @@ class Stage(EngineWorld):
     # --- the network --------------------------------------------------------------------------------
 
     def send(self, sender: int, receiver: int, message: Message) -> None:
-        view = get_view(message)
-        self._first_ms.setdefault(view, self.now_ms)
+        epoch, view = get_epoch(message), get_view(message)
+        self._first_ms.setdefault(compute_place(epoch, view), self.now_ms)
         is_double = "double-identity" in (self.villains.get(sender), self.villains.get(receiver))
         # A double identity's two machines are told apart inside it; see make_villain.
-        if not is_double and self._is_cut(sender, receiver, view):
+        if not is_double and self._is_cut(sender, receiver, epoch, view):
             return
-        if not self._is_lost(plan.name_message(message), sender, receiver, view):
+        if not self._is_lost(plan.name_message(message), sender, receiver, epoch, view):
             super().send(sender, receiver, message)
 
     def request_body(self, asker: int, peer: int, block_hash: bytes) -> None:
         payload = self.hosts[peer].bodies.get(block_hash)
-        view = 0 if payload is None else toys.read_block(payload).view
-        if self._is_lost(plan.BODIES, peer, asker, view):
+        block = toys.GENESIS if payload is None else toys.read_block(payload)
+        if self._is_lost(plan.BODIES, peer, asker, block.epoch, block.view):
             return
-        if not self._is_cut(asker, peer, view) and not self._is_cut(peer, asker, view):
+        place = block.epoch, block.view
+        if not self._is_cut(asker, peer, *place) and not self._is_cut(peer, asker, *place):
             super().request_body(asker, peer, block_hash)
 
-    def _is_cut(self, sender: int, receiver: int, view: int) -> bool:
+    def _is_cut(self, sender: int, receiver: int, epoch: int, view: int) -> bool:
         return self._is_faulty and any(
-            cut.is_cut(sender, receiver) for cut in self.scenario.partitions if self._is_on(cut.span, view)
+            cut.is_cut(sender, receiver)
+            for cut in self.scenario.partitions
+            if self._is_on(cut.span, epoch, view)
         )
 
-    def _is_lost(self, name: str, sender: int, receiver: int, view: int) -> bool:
+    def _is_lost(self, name: str, sender: int, receiver: int, epoch: int, view: int) -> bool:
         return self._is_faulty and any(
             loss.is_lost(name, sender, receiver)
             for loss in self.scenario.losses
-            if self._is_on(loss.span, view)
+            if self._is_on(loss.span, epoch, view)
         )
 
-    def _is_on(self, span: plan.Span, view: int) -> bool:
-        return span.is_on(view, self.now_ms, self._first_ms.get(view, self.now_ms))
+    def _is_on(self, span: plan.Span, epoch: int, view: int) -> bool:
+        first_ms = self._first_ms.get(compute_place(epoch, view), self.now_ms)
+        return span.is_on(epoch, view, self.now_ms, first_ms)
 
     # --- crashes ------------------------------------------------------------------------------------
 
@@ -203,9 +210,12 @@ class Stage(EngineWorld):
             chain=tuple(safety.chain),
             notarized=frozenset(safety.notarized),
             nullified=frozenset(safety.nullified),
-            accused=frozenset(evidence.first.signer for evidence in safety.accusations),
+            accused=frozenset(
+                safety.sets[evidence.first.subject.epoch].members[evidence.first.signer]
+                for evidence in safety.accusations
+            ),
             refused=frozenset(self.refused),
-            views=max((view for view, _ in safety.places.values()), default=0),
+            views=self.count_views(),
             crashes=self.crashes,
             rounds_max=safety.rounds_max,
             resumed_views=max(finals) - self.healed_view,
@@ -217,6 +227,8 @@ class Stage(EngineWorld):
             ),
             votes_ms=self.votes_ms,
             told=self.told,
+            epochs=1 + max(safety.opened.values(), default=0),
+            tails=self.tails_final,
         )
 
 
@@ -236,6 +248,7 @@ def make_config(scenario: Scenario) -> SimulationConfig:
         build_failures=0,
         faulty_ms=scenario.faults_ms,
         delta_ms=scenario.delta_ms,
+        epoch_blocks=scenario.epoch_blocks,
         delta_ms_max=max(1_000, scenario.delta_ms),
         block_interval_ms=40,
         standstill_ms=400,

@@ -174,6 +174,17 @@ def get_parent(block: BlockRef) -> BlockRef:
     return BlockRef(block.parent_hash, block.epoch, block.parent_view, height, 0, bytes(32), 0)
 
 
+def get_epoch(message: Message) -> int:
+    """The epoch that a message is about."""
+    match message:
+        case Vote(subject) | Certificate(subject):
+            return subject.epoch
+        case Proposal(block):
+            return block.epoch
+        case CertificateRequest(epoch):
+            return epoch
+
+
 def get_view(message: Message) -> int:
     """The view that a message is about."""
     match message:
