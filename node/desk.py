@@ -36,10 +36,9 @@ from node.api.door import (
     StatusRecord,
     TransactionProof,
     TransactionRecord,
-    ValidatorRecord,
-    ValidatorsRecord,
     VerdictRecord,
 )
+from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.light_desk import LightDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
@@ -230,10 +229,7 @@ class Desk:
         """What makes a block final: a finalization, and the headers from its child to the certified one."""
         store = self._node.store
         found = store.get_certificate(height)
-        if found is None:
-            return None, ()
-        links = (store.get_header(above) for above in range(height + 1, found[1] + 1))
-        return found[0], tuple(header for header in links if header is not None)
+        return (None, ()) if found is None else (found[0], store.get_links(height))
 
     # --- accounts -----------------------------------------------------------------------------------
 
@@ -333,13 +329,13 @@ class Desk:
     def get_genesis(self) -> bytes:
         return self._light.genesis_json
 
-    def get_update(self, height: int | None) -> door.UpdateRecord | None:
+    def get_update(self, height: int | None) -> UpdateRecord | None:
         return self._light.get_update(height)
 
-    def prove_history(self, height: int, anchor_height: int) -> door.HistoryProof | None:
+    def prove_history(self, height: int, anchor_height: int) -> HistoryProof | None:
         return self._light.prove_history(height, anchor_height)
 
-    def prove_record(self, key: bytes) -> door.RecordProof:
+    def prove_record(self, key: bytes) -> RecordProof:
         return self._light.prove_record(key)
 
     # --- lists --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from consensus.ledger.epochs import EpochSet
 from consensus.ledger.record_proofs import prove_record
 from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
-from node.api.door import HistoryProof, RecordProof, UpdateRecord
+from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord
 from node.chain import Chain
 from node.store.store import Store
 

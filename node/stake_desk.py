@@ -18,7 +18,13 @@ from consensus.ledger.epochs import EpochSet
 from consensus.ledger.participation import Participation
 from consensus.ledger.staking import Stake
 from consensus.ledger.state import View
-from node.api.door import DelegationRecord, StakeRecord, UnbondingRecord, ValidatorRecord, ValidatorsRecord
+from node.api.stake_records import (
+    DelegationRecord,
+    StakeRecord,
+    UnbondingRecord,
+    ValidatorRecord,
+    ValidatorsRecord,
+)
 from node.metrics import NodeMetrics
 
 OTHERS_MAX: Final = 100  # validators without a seat that are listed; any other can be asked for by address

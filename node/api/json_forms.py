@@ -16,7 +16,7 @@ from consensus import vote
 from consensus.block import Header
 from consensus.ledger.scoring import OUTCOME_NAMES, Explanation
 from consensus.transaction import Transaction
-from node.api import door
+from node.api import door, stake_records
 from node.api.kind_forms import KIND_NAMES, form_own
 
 Json = dict[str, Any]
@@ -184,7 +184,7 @@ def form_account(record: door.AccountRecord) -> Json:
     }
 
 
-def form_stakes(stakes: door.StakeRecord) -> Json:
+def form_stakes(stakes: stake_records.StakeRecord) -> Json:
     return {
         "owed": stakes.owed,
         "delegations": [
@@ -263,7 +263,7 @@ def form_status(status: door.StatusRecord) -> Json:
     }
 
 
-def form_validators(record: door.ValidatorsRecord) -> Json:
+def form_validators(record: stake_records.ValidatorsRecord) -> Json:
     total = record.total_stake
     return {
         "epoch": record.epoch,
@@ -277,7 +277,7 @@ def form_validators(record: door.ValidatorsRecord) -> Json:
     }
 
 
-def form_validator(validator: door.ValidatorRecord, total_stake: int) -> Json:
+def form_validator(validator: stake_records.ValidatorRecord, total_stake: int) -> Json:
     return {
         "index": validator.index,
         "public_key": to_hex(validator.public_key),

@@ -17,7 +17,7 @@ from consensus.ledger.record_proofs import RecordProof
 from consensus.ledger.scoring import OUTCOME_NAMES
 from consensus.light import FinalHeader
 from consensus.vote import Certificate, Subject, Validator, ValidatorSet
-from node.api import door
+from node.api import stake_records
 from node.api.json_forms import Json, form_finality, form_header, to_hex
 from node.api.json_reading import Fields, get_field, read_bytes, read_hex, read_int
 
@@ -38,7 +38,7 @@ _ROOTS: Final = (
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def form_update(record: door.UpdateRecord) -> Json:
+def form_update(record: stake_records.UpdateRecord) -> Json:
     return {
         "hash": to_hex(record.header.hash),
         "header": form_header(record.header),
@@ -65,7 +65,7 @@ def form_set(epoch_set: EpochSet) -> list[Json]:
     ]
 
 
-def form_history_proof(proof: door.HistoryProof) -> Json:
+def form_history_proof(proof: stake_records.HistoryProof) -> Json:
     return {
         "hash": to_hex(proof.header.hash),
         "header": form_header(proof.header),
@@ -74,7 +74,7 @@ def form_history_proof(proof: door.HistoryProof) -> Json:
     }
 
 
-def form_record_proof(key: bytes, proof: door.RecordProof) -> Json:
+def form_record_proof(key: bytes, proof: stake_records.RecordProof) -> Json:
     return {
         "key": to_hex(key),
         "value": None if proof.value is None else to_hex(proof.value),

@@ -11,7 +11,8 @@ from node.api.admin import SCHEME as ADMIN_SCHEME
 from node.api.limits import Limits
 from node.api.problems import CONTENT_TYPE
 from node.api.route import Route
-from node.api.schemas import build_schemas, refer
+from node.api.schema_parts import refer
+from node.api.schemas import build_schemas
 
 Json = dict[str, Any]
 

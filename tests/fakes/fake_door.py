@@ -8,7 +8,7 @@ from consensus import block, crypto, genesis, merkle, vote
 from consensus.errors import Rejected
 from consensus.ledger.scoring import Contribution, Explanation
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
-from node.api import door
+from node.api import door, stake_records
 from node.api.event_ring import EventRing
 
 CHAIN_ID = "test-chain"
@@ -204,15 +204,15 @@ class FakeDoor:
             final.block.header, b"\x93\x01\x02\x03", make_certificate(head.block.header), (head.block.header,)
         )
 
-    def get_validators(self) -> door.ValidatorsRecord:
-        return door.ValidatorsRecord(0, 2, None, 100, 67, 100, (self._make_validator(),))
+    def get_validators(self) -> stake_records.ValidatorsRecord:
+        return stake_records.ValidatorsRecord(0, 2, None, 100, 67, 100, (self._make_validator(),))
 
-    def get_validator(self, operator: bytes) -> door.ValidatorRecord | None:
+    def get_validator(self, operator: bytes) -> stake_records.ValidatorRecord | None:
         return self._make_validator() if operator == VALIDATOR.address else None
 
-    def _make_validator(self) -> door.ValidatorRecord:
+    def _make_validator(self) -> stake_records.ValidatorRecord:
         key = VALIDATOR.public_key
-        return door.ValidatorRecord(
+        return stake_records.ValidatorRecord(
             0, key, VALIDATOR.address, 100, True, 100, key, 100, 100, 0, 1_000, "bonded", None, None
         )
 

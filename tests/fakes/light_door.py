@@ -17,7 +17,7 @@ from consensus.ledger.record_proofs import prove_record
 from consensus.light import FinalHeader
 from consensus.merkle import prove_inclusion
 from consensus.vote import ValidatorSet
-from node.api import door
+from node.api import door, stake_records
 from tests.fakes.fake_door import FakeDoor
 from tests.staking_chain import OPERATORS
 from tests.unit.test_light import Source
@@ -44,7 +44,7 @@ class LightDoor(FakeDoor):
     def get_genesis(self) -> bytes:
         return write_genesis(self.source.chain.rules.genesis).encode()
 
-    def get_update(self, height: int | None) -> door.UpdateRecord | None:
+    def get_update(self, height: int | None) -> stake_records.UpdateRecord | None:
         height = self.height if height is None else height
         if height > self.height:
             return None
@@ -52,7 +52,7 @@ class LightDoor(FakeDoor):
         header = self.source.header(height) if height else self.source.genesis
         final = self.lies.get(height) or (self.source.finalize(header) if height else None)
         header = header if final is None else final.header
-        return door.UpdateRecord(
+        return stake_records.UpdateRecord(
             header,
             None if final is None else final.certificate,
             () if final is None else final.links,
@@ -67,18 +67,18 @@ class LightDoor(FakeDoor):
         validators: ValidatorSet = self.source.sets[epoch]
         return EpochSet(validators, tuple(key.address for key in OPERATORS[: len(validators)]))
 
-    def prove_history(self, height: int, anchor_height: int) -> door.HistoryProof | None:
+    def prove_history(self, height: int, anchor_height: int) -> stake_records.HistoryProof | None:
         if not height < anchor_height <= self.height:
             return None
         header = self.source.header(height) if height else self.source.genesis
         siblings = self.source.chain.history.prove_inclusion(height, anchor_height)
-        return door.HistoryProof(header, anchor_height, tuple(siblings))
+        return stake_records.HistoryProof(header, anchor_height, tuple(siblings))
 
-    def prove_record(self, key: bytes) -> door.RecordProof:
+    def prove_record(self, key: bytes) -> stake_records.RecordProof:
         view = self.source.chain.view
         proof = prove_record(view, key)
         final = self.source.finalize(view.header)
-        return door.RecordProof(
+        return stake_records.RecordProof(
             view.header, proof.value, codec.encode(proof.as_tuple()), final.certificate, ()
         )
 

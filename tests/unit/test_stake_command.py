@@ -12,6 +12,7 @@ from consensus.genesis import Parameters
 from consensus.ledger import bond, rotation, staking, unbond
 from node import config
 from node.api import door as api_door
+from node.api import stake_records
 from node.api.kind_forms import form_evidence
 from tests.fakes.fake_door import CHAIN_ID, KEYS, VALIDATOR, FakeDoor
 from tests.staking_chain import OPERATORS, StakingChain
@@ -159,10 +160,10 @@ def test_status_tells_validator_delegations_and_what_leaves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     real = staked.get_account(OWN.address)
-    stakes = api_door.StakeRecord(
+    stakes = stake_records.StakeRecord(
         3,
-        (api_door.DelegationRecord(VALIDATOR.address, 70),),
-        (api_door.UnbondingRecord(VALIDATOR.address, 2, 30, 5, 1_000, False),),
+        (stake_records.DelegationRecord(VALIDATOR.address, 70),),
+        (stake_records.UnbondingRecord(VALIDATOR.address, 2, 30, 5, 1_000, False),),
     )
     monkeypatch.setattr(staked, "get_account", lambda _: replace(real, stake=70, stakes=stakes))
     assert run("stake", "status", ADDRESS, "--api", running) == 0
