@@ -97,7 +97,7 @@ class EngineRoom:
         self._on_epoch = on_epoch
         self._on_allowed = on_allowed
         self._vigil = means.vigil
-        self._records = tuple(means.records)
+        self.records = tuple(means.records)  # the journal's that no engine was given yet
         self._is_stopped = False
         self._old: _Running | None = None
         self._current = self._make()
@@ -122,9 +122,10 @@ class EngineRoom:
             means.journal.compute_observe_until(epoch),
         )
         sign = None if key is None or own_index is None else key.sign
-        engine = means.make_engine(config, sign)
         host = means.make_host(epoch, self._observe)
-        runtime = Runtime(engine, means.journal, means.watch(host), means.on_fault)
+        watched = means.watch(host)
+        engine = means.make_engine(config, sign)
+        runtime = Runtime(engine, means.journal, watched, means.on_fault)
         return _Running(epoch, own_index, engine, host, runtime)
 
     # --- what others read ---------------------------------------------------------------------------
@@ -172,8 +173,8 @@ class EngineRoom:
         """Restore the current engine from the journal and begin."""
         means, epoch = self._means, self._current.epoch
         means.journal.enter_epoch(epoch)
-        own = [record for record in self._records if _get_record_epoch(record) == epoch]
-        self._records = tuple(record for record in self._records if _get_record_epoch(record) > epoch)
+        own = [record for record in self.records if _get_record_epoch(record) == epoch]
+        self.records = tuple(record for record in self.records if _get_record_epoch(record) > epoch)
         final = means.store.get_certificate(means.store.finalized_height)
         self._current.runtime.start(own if final is None else [*own, final[0]])
 

@@ -77,7 +77,7 @@ class FrameDoor:
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self._on_fault = on_fault
         self._rooms: Rooms | None = None
-        self._held = HeldFrames()
+        self.held = HeldFrames()
 
     def open(self, rooms: Rooms) -> None:
         self._rooms = rooms
@@ -91,7 +91,7 @@ class FrameDoor:
         asyncio.get_running_loop().call_soon(self._let_in)
 
     def _let_in(self) -> None:
-        for peer, frame in self._held.take():
+        for peer, frame in self.held.take():
             if self._rooms is None:
                 return
             try:
@@ -118,7 +118,7 @@ class FrameDoor:
 
     def on_disconnected(self, peer: Peer) -> None:
         log.info("disconnected", extra={"peer": str(peer)})
-        self._held.drop(peer)
+        self.held.drop(peer)
         if self._rooms is None:
             return
         self._rooms.gossip.on_disconnected(peer)
@@ -167,7 +167,7 @@ class FrameDoor:
         engine, validators = rooms.engines.find_engine(epoch), rooms.chain.find_validators(epoch)
         if engine is None or validators is None:
             if epoch == rooms.engines.epoch + 1:
-                self._held.hold(peer, frame)
+                self.held.hold(peer, frame)
             return
         if not engine.is_needed(message):
             return  # known, old or far ahead: not worth a signature check

@@ -165,6 +165,11 @@ class Shelf:
         del height
         return self.certificate
 
+    def get_links(self, height: int) -> tuple[Header, ...]:
+        certified = height if self.certificate is None else self.certificate[1]
+        headers = (self.get_header(above) for above in range(height + 1, certified + 1))
+        return tuple(header for header in headers if header is not None)
+
     def find_transaction(self, transaction_id: bytes) -> tuple[int, int] | None:
         return self.places.get(transaction_id)
 

@@ -7,14 +7,14 @@ Leaves out: settings that a run chooses (`world.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from consensus.bft.contract import BlockRef
 from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
-from consensus.genesis import Genesis, Parameters
+from consensus.genesis import WHOLE_BP, Genesis, Parameters
 from consensus.ledger.rules import Rules
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
@@ -26,6 +26,16 @@ CLIENTS: Final = 12
 ISSUERS: Final = 6  # the last of them: what they send is not judged
 BALANCE: Final = 1 << 44
 STAKE: Final = 1_000  # for each unit of a configured stake
+# In epochs it is more, and nobody is jailed: what a run earns and delegates must not lift villains to a third.
+EPOCHS: Final[dict[str, Any]] = {
+    "stake_units_min": 1_000_000,
+    "delegation_units_min": 10,
+    "unbonding_epochs": 4,
+    "unbonding_ms": 400,
+    "churn_bp_max": WHOLE_BP,
+    "participation_bp_min": 0,
+    "reward_units": 40,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +53,19 @@ class SimulatedChain:
     genesis: BlockRef
 
 
+@dataclass(frozen=True, slots=True)
+class ChainSeats:
+    """An epoch's validators, and for each index the node that it is (`seats.Seats`)."""
+
+    validators: ValidatorSet
+    members: tuple[int, ...]
+
+
 @lru_cache(maxsize=8)
-def make_chain(stakes: tuple[int, ...]) -> SimulatedChain:
+def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain:
     """The chain of validators with these stakes."""
+    parameters = replace(Parameters(), epoch_blocks=epoch_blocks, **EPOCHS) if epoch_blocks else Parameters()
+    unit = EPOCHS["stake_units_min"] if epoch_blocks else STAKE
 
     def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
         return tuple(PrivateKey.from_seed(f"{name} {index}".encode().ljust(32)) for index in range(count))
@@ -57,10 +77,10 @@ def make_chain(stakes: tuple[int, ...]) -> SimulatedChain:
     genesis = Genesis(
         chain_id="simulated",
         timestamp_ms=GENESIS_MS,
-        parameters=Parameters(),
+        parameters=parameters,
         validators=ValidatorSet(
             tuple(
-                Validator(key.public_key, STAKE * stake)
+                Validator(key.public_key, unit * stake)
                 for key, stake in zip(validator_keys, stakes, strict=True)
             )
         ),

@@ -19,6 +19,7 @@ from consensus.bft.restore import Record
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.crypto import hash_bytes
 from consensus.vote import Certificate
+from node.engine_host import NodeEngine
 from node.full_node import FullNode
 from node.network.frames import BlockBody, Frame, GetBlock, GetBodyTransactions
 from node.simulation.villains import Means, Villain, make_villain
@@ -67,11 +68,15 @@ class Disguise:
         self._forged: dict[bytes, bytes] = {}  # encoded blocks that its node does not have
         self._engine: DisguisedEngine | None = None
 
-    def make_engine(self, config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> DisguisedEngine:
-        world, index = self._process.world, self._process.index
-        key = world.chain.validator_keys[index]
+    def make_engine(self, config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> NodeEngine:
+        self._engine = None
+        if config.own_index is None:
+            return SimplexEngine(config, sign)  # slashed, and out: nobody hears it any more
+        world = self._process.world
+        key = world.chain.validator_keys[self._process.index]
+        members = world.get_members(config.epoch)
         means = Means(
-            index=index,
+            index=config.own_index,
             validators=config.validators,
             chain_id=config.chain_id,
             genesis=config.genesis,
@@ -80,7 +85,7 @@ class Disguise:
             make_block=self.forge_block,
             read_block=world.read_block,
             get_payload=self._get_payload,
-            name_peer=world.cables.keys.__getitem__,
+            name_peer=lambda validator: world.cables.keys[members[validator]],
             rng=world.rng,
         )
         self._engine = DisguisedEngine(make_villain(self._name, means))
@@ -97,8 +102,9 @@ class Disguise:
             return None
         # On a parent that its node does not know: a block of the final one, with other fields.
         base = node.chain.get_view(parent.hash) or node.chain.final_view
-        certificate = self._find_certificate(base.header.hash)
-        if certificate is None and base.header.height > 0:
+        is_first = base.header.height == 0 or base.header.epoch != parent.epoch
+        certificate = None if is_first else self._find_certificate(base.header.hash)
+        if certificate is None and not is_first:
             return None
         built = world.chain.rules.build_block(
             base,
@@ -113,7 +119,7 @@ class Disguise:
         header = replace(
             honest,
             epoch=honest.epoch if epoch is None else epoch,
-            height=parent.height + 1,
+            height=honest.height if base.header.hash == parent.hash else parent.height + 1,
             parent_view=parent.view,
             parent_hash=parent.hash,
             state_root=honest.state_root if is_valid else hash_bytes(honest.state_root),

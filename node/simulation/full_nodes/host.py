@@ -33,6 +33,7 @@ from node.simulation.full_nodes.loop import InlineExecutor, VirtualLoop
 from node.simulation.full_nodes.wires import Wire
 from node.simulation.memory_disk import MemoryDisk
 from node.simulation.process_disk import ProcessDisk
+from node.simulation.seats import compute_place
 from node.simulation.world import Crash
 from node.store.store import BLOCKS_NAME
 
@@ -80,6 +81,9 @@ class WatchedNode(FullNode):
         self._process.host.note_signing(epoch, above_view)
 
     def _watch(self, host: EngineHost) -> WatchedHost:
+        epoch_set = self.chain.final_view.find_set(host.epoch)
+        assert epoch_set is not None  # its engine was made with it
+        self._process.world.open_epoch(self._process, host.epoch, epoch_set)
         return WatchedHost(host, self._process, self)
 
 
@@ -131,7 +135,7 @@ class NodeProcess:
         self.is_open = False  # it has started
         self.is_stopping = False
         self._stop = asyncio.Event()
-        self._place = (0, 0)
+        self._place = (0, 0, 0)
         self._final: Header | None = None
         self._turns = 0
         self._questions: dict[int, Answer] = {}  # of clients, not yet answered
@@ -263,7 +267,7 @@ class NodeProcess:
             return  # what an engine knows that has failed is neither durable nor told to anybody
         engine = node.engine
         self._turns += 1
-        place = engine.view, engine.finalized_view
+        place = node.engines.epoch, engine.view, engine.finalized_view
         if place != self._place or self._turns % WEIGH_TURNS == 0:
             self._place = place
             self.world.look_at(self.host, engine)
@@ -391,7 +395,7 @@ class NodeHost:
     def note_signing(self, epoch: int, above_view: int) -> None:
         """Its node may sign again: a quorum has told it where the network stands."""
         self.is_damaged = False
-        self.signs_above = above_view
+        self.signs_above = compute_place(epoch, above_view)
         self._world.note(f"signs above {above_view} of epoch {epoch}", self.index)
 
     def _end(self) -> None:

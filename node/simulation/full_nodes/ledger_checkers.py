@@ -10,15 +10,17 @@ their invariant. Source: consensus.md, Safety invariants; scoring.md, Verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from consensus import vote
 from consensus.block import Block, Header
 from consensus.errors import Rejected
+from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import ROW_FIXED_BYTES, State, decode_account
-from consensus.vote import Certificate, Verifier
+from consensus.ledger.supply import compute_money
+from consensus.vote import Certificate, Validator, Verifier
 from node.chain import Chain
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_ledger import PlainLedger
@@ -34,6 +36,8 @@ class FinalStore(Protocol):
     def get_block_at(self, height: int) -> Block | None: ...
 
     def get_certificate(self, height: int) -> tuple[Certificate, int] | None: ...
+
+    def get_links(self, height: int) -> tuple[Header, ...]: ...
 
     def find_transaction(self, transaction_id: bytes) -> tuple[int, int] | None: ...
 
@@ -54,9 +58,18 @@ class LedgerChecker:
     def __init__(self, rules: Rules, verify: Verifier) -> None:
         self.rules = rules
         self.observed: State = rules.create_genesis_state()
-        self.plain = PlainLedger(rules.genesis, self.observed.header, rules.row_bytes, verify)
+        self._has_epochs = rules.parameters.epoch_blocks > 0
+        self.plain = PlainLedger(
+            rules.genesis, self.observed.header, rules.row_bytes, verify, self._find_members
+        )
         self.told: dict[bytes, int] = {}  # transaction id -> a node that told a client it is final
         self._tips: dict[int, Header] = {}  # node -> the last final block it stood at
+
+    def _find_members(self, epoch: int) -> Sequence[Validator]:
+        found = self.observed.view().find_set(epoch)
+        if found is None:
+            raise Violation(f"epochs: nobody can tell who validates in epoch {epoch}")
+        return found.validators.validators
 
     # --- while the run lasts --------------------------------------------------------------------------
 
@@ -97,6 +110,10 @@ class LedgerChecker:
             name = "scores" if error.code in SCORE_CODES else "execution"
             raise Violation(f"{name}: final block {height} is invalid: {error}") from error
         self.observed.commit(delta)
+        if self._has_epochs and epochs.is_boundary(height, self.rules.parameters.epoch_blocks):
+            money, supply = compute_money(self.observed).total, self.observed.view().supply
+            if money != supply:
+                raise Violation(f"money: after block {height} there are {money} of a supply of {supply}")
 
     def forget(self, index: int) -> None:
         """The world took everything that this node had stored."""
@@ -146,8 +163,8 @@ class LedgerChecker:
         found = node.store.get_certificate(height)
         if found is None:
             raise Violation(f"certificates: node {index} cannot show why block {height} is final")
-        certificate, certified = found
-        header = node.store.get_header(certified)
+        certificate = found[0]
+        header = (node.store.get_header(height), *node.store.get_links(height))[-1]
         subject = certificate.subject
         if header is None or subject.kind != vote.FINALIZE or subject.block_hash != header.hash:
             raise Violation(f"certificates: what node {index} shows for block {height} is about another")
@@ -165,7 +182,8 @@ class LedgerChecker:
         for address, account in self.plain.accounts.items():
             row = view.get_row(address)
             told = None if row is None else decode_account(row[:ROW_FIXED_BYTES])
-            bonded_units = view.get_bonded_units(address)
+            # What is bonded earns: with epochs the observer alone knows it, and rows are compared below.
+            bonded_units = account.stake if self._has_epochs else view.get_bonded_units(address)
             if told is None or (told.balance, bonded_units, told.nonce_next, told.nonce_window) != (
                 account.balance,
                 account.stake,

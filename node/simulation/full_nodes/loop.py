@@ -20,6 +20,7 @@ from concurrent.futures import Executor, Future
 from math import ceil
 from typing import Any, Final, Protocol, TypeVar
 
+from node.simulation.process_disk import EndedProcessError
 from node.simulation.world import Crash
 
 THREAD_MS: Final = 1  # what handing work to a thread and back costs
@@ -265,7 +266,7 @@ def _close(coroutine: Any) -> None:
     """Unwind it; what it says about that, nobody hears: the process is gone."""
     try:
         coroutine.close()
-    except (Exception, Crash):
+    except (Exception, Crash, EndedProcessError):
         return
 
 

@@ -15,17 +15,26 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from consensus.codec import MONEY_MAX
-from consensus.crypto import PrivateKey
+from consensus.crypto import PrivateKey, compute_address
 from consensus.errors import Rejected
 from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.report import build_report_payload, decode_payload, encode_payload
 from consensus.ledger.rules import Rules
+from consensus.ledger.unbond import ALL, encode_units
 from consensus.merkle import HashTree, hash_leaf
-from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction, sign_transaction
+from consensus.transaction import (
+    KIND_BOND,
+    KIND_REPORT,
+    KIND_TRANSFER,
+    KIND_UNBOND,
+    Transaction,
+    sign_transaction,
+)
 from node.simulation.full_nodes.plain_ledger import PlainLedger
 
 SHORT_MS: Final = 400  # two view timeouts: some of these expire
 STEP_MS: Final = 1_200_000  # on the workload clock, from one payment to the next, at most
+DELEGATION_PARTS: Final = 100  # of a validator's stake: all that a run delegates lifts nobody to a third
 NONCE_FAR: Final = 100_000  # above all that a mempool takes ahead
 
 SOUND: Final = "sound"  # must become final
@@ -78,6 +87,7 @@ class Payments:
             (3, self.spoil),
             (3, self.press),
             (3, self.report),
+            *(((3, self.delegate),) if rules.parameters.epoch_blocks else ()),
         )
 
     def make(self, wall_ms: int) -> list[Offer]:
@@ -128,6 +138,22 @@ class Payments:
             return [self._offer(RIVAL, self._sign(cheat, receiver, wall_ms, lifetime_ms=lifetime_ms))]
         ahead_ms = self._rng.randrange(self._rules.parameters.clock_drift_ms_max + SHORT_MS)
         return [self._offer(RIVAL, self._sign(cheat, receiver, wall_ms + ahead_ms))]
+
+    def delegate(self, wall_ms: int) -> list[Offer]:
+        """A little to some validator, or all of it back, be there anything or not."""
+        cheat = self._rng.choice(self._cheats)
+        validator = self._rng.choice(self._rules.validators.validators)
+        operator = compute_address(validator.public_key)
+        if self._rng.random() < 0.6:
+            amount = self._rules.parameters.stake_units_min // DELEGATION_PARTS
+            bond = self._sign(cheat, operator, wall_ms, kind=KIND_BOND, amount=amount)
+            return [self._offer(RIVAL, bond)]
+        payload = encode_units(ALL)
+        return [
+            self._offer(
+                RIVAL, self._sign(cheat, operator, wall_ms, kind=KIND_UNBOND, amount=0, payload=payload)
+            )
+        ]
 
     # --- judged ---------------------------------------------------------------------------------------
 

@@ -4,14 +4,15 @@ Written from the protocol's pages and not from `consensus/ledger/`: dictionaries
 after another, trees by the definition of RFC 6962. Nothing here scores; an observer that executes the
 chain with the chain's own rules does (`ledger_checkers.py`).
 
-Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with;
-money is counted after every block. Source: interfaces.md, consensus.md (Objects).
+With epochs, fees and what is bonded leave the accounts for pools; those, the sets and the supply are the
+observer's to reckon. Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with;
+money is counted after every block, but with epochs. Source: interfaces.md, consensus.md (Objects).
 Leaves out: state roots, and the proofs that reports carry (what they prove is looked up instead).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -19,12 +20,21 @@ from typing import Final
 from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
-from consensus.transaction import KIND_TRANSFER, PAYLOAD_BYTES_MAX, Transaction, compute_signing_digest
-from consensus.vote import Certificate, Verifier
+from consensus.transaction import (
+    KIND_BOND,
+    KIND_EVIDENCE,
+    KIND_TRANSFER,
+    KIND_UNBOND,
+    PAYLOAD_BYTES_MAX,
+    Transaction,
+    compute_signing_digest,
+)
+from consensus.vote import Certificate, Validator, Verifier
 from node.simulation.checkers import Violation
 
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
+STAKING_KINDS: Final = (KIND_BOND, KIND_UNBOND, KIND_EVIDENCE)  # as many as a simulated network sends
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
 
 
@@ -51,9 +61,14 @@ class PlainLedger:
     """One chain from genesis on, block by block. row_bytes: what creating an account is charged for."""
 
     def __init__(
-        self, genesis: Genesis, first: Header, row_bytes: int, verify: Verifier = crypto.verify
+        self,
+        genesis: Genesis,
+        first: Header,
+        row_bytes: int,
+        verify: Verifier = crypto.verify,
+        find_members: Callable[[int], Sequence[Validator]] | None = None,
     ) -> None:
-        """`first`: the header of block 0, which names no account."""
+        """`first`: the header of block 0, which names no account. find_members: of an epoch; None: genesis's."""
         self.genesis = genesis
         self.headers = [first]
         self.blocks: list[Block] = []  # number h - 1 is that of height h
@@ -62,10 +77,11 @@ class PlainLedger:
         self.reported: set[bytes] = set()
         self._row_bytes = row_bytes
         self._verify = verify
-        self._members = genesis.validators.validators
+        self._find_members = find_members or (lambda _: genesis.validators.validators)
+        self._epoch_blocks = genesis.parameters.epoch_blocks
         for address, balance in genesis.accounts:
             self._open(address).balance = balance
-        for member in self._members:
+        for member in genesis.validators.validators:
             self._open(crypto.compute_address(member.public_key)).stake = member.stake
         self.supply = self.count_money()
 
@@ -84,7 +100,7 @@ class PlainLedger:
         header, parent = block.header, self.headers[-1]
         self._check_place(header, parent)
         self._check_body(block)
-        self._check_certificate(block.parent_certificate, parent)
+        self._check_certificate(block.parent_certificate, header, parent)
         self._check_time(block, parent)
         fees = 0
         for index, tx in enumerate(block.transactions):
@@ -94,8 +110,9 @@ class PlainLedger:
             self._check_kind(tx, header)
             self.places[tx.id] = (header.height, index)
             fees += tx.fee
-        self._open(crypto.compute_address(header.proposer)).balance += fees
-        if (money := self.count_money()) != self.supply:
+        if not self._epoch_blocks:
+            self._open(crypto.compute_address(header.proposer)).balance += fees
+        if not self._epoch_blocks and (money := self.count_money()) != self.supply:
             raise Violation(
                 f"money: after block {header.height} there are {money} of a supply of {self.supply}"
             )
@@ -105,13 +122,17 @@ class PlainLedger:
     # --- the block --------------------------------------------------------------------------------------
 
     def _check_place(self, header: Header, parent: Header) -> None:
-        told = (header.height, header.parent_hash, header.parent_view)
-        if told != (parent.height + 1, parent.hash, parent.view) or header.view <= parent.view:
+        told = (header.height, header.parent_hash, header.epoch, header.parent_view)
+        height, blocks = parent.height + 1, self._epoch_blocks
+        is_first = blocks > 0 and height % blocks == 1  # of an epoch, in which views begin anew
+        parent_view = 0 if is_first else parent.view
+        epoch = (height - 1) // blocks if blocks else 0
+        if told != (height, parent.hash, epoch, parent_view) or header.view <= parent_view:
             raise Violation(
                 f"one chain: block {header.height} of view {header.view} does not follow block "
                 f"{parent.height} of view {parent.view}"
             )
-        if header.proposer not in {member.public_key for member in self._members}:
+        if header.proposer not in {member.public_key for member in self._find_members(epoch)}:
             raise Violation(f"proposers: block {header.height} is nobody's")
         if header.history_root != compute_root([entry.hash for entry in self.headers]):
             raise Violation(f"history: block {header.height} commits to another past")
@@ -134,26 +155,27 @@ class PlainLedger:
         if header.transactions_root != compute_root(leaves):
             raise Violation(f"bodies: block {header.height} commits to other transactions")
 
-    def _check_certificate(self, certificate: Certificate | None, parent: Header) -> None:
+    def _check_certificate(self, certificate: Certificate | None, header: Header, parent: Header) -> None:
         if certificate is None:
-            if parent.height > 0:
+            if parent.height > 0 and parent.epoch == header.epoch:
                 raise Violation(f"certificates: block {parent.height + 1} carries none of its parent")
             return
         subject = certificate.subject
-        if subject.kind == vote.NULLIFY or (subject.view, subject.block_hash) != (parent.view, parent.hash):
+        about = (subject.epoch, subject.view, subject.block_hash)
+        if subject.kind == vote.NULLIFY or about != (header.epoch, parent.view, parent.hash):
             raise Violation(f"certificates: block {parent.height + 1} carries another block's")
         self.check_quorum(certificate)
 
     def check_quorum(self, certificate: Certificate) -> None:
         """Raises Violation unless distinct validators with more than two thirds of the stake signed it."""
         digest = certificate.subject.compute_digest(self.genesis.chain_id)
+        members = self._find_members(certificate.subject.epoch)
         signed = {
             signer
             for signer, signature in certificate.signatures
-            if 0 <= signer < len(self._members)
-            and self._verify(self._members[signer].public_key, digest, signature)
+            if 0 <= signer < len(members) and self._verify(members[signer].public_key, digest, signature)
         }
-        stake, total = sum(self._members[i].stake for i in signed), sum(m.stake for m in self._members)
+        stake, total = sum(members[i].stake for i in signed), sum(m.stake for m in members)
         if len(signed) != len(certificate.signatures) or not 3 * stake > 2 * total:
             raise Violation(
                 f"certificates: one of view {certificate.subject.view} shows {stake} of {total} stake"
@@ -200,7 +222,7 @@ class PlainLedger:
 
     def _pay(self, tx: Transaction, height: int) -> None:
         parameters, sender = self.genesis.parameters, self.accounts[tx.sender]
-        is_new = tx.receiver not in self.accounts
+        is_new = tx.receiver not in self.accounts and tx.kind not in STAKING_KINDS
         fee_min = parameters.fee_units_min + is_new * self._row_bytes * parameters.account_byte_fee_units
         if tx.fee < fee_min:
             raise Violation(f"fees: 0x{tx.id.hex()} in block {height} pays {tx.fee} of {fee_min}")
@@ -210,9 +232,12 @@ class PlainLedger:
             raise Violation(
                 f"money: block {height} leaves 0x{tx.sender.hex()} with a balance of {sender.balance}"
             )
-        self._open(tx.receiver).balance += tx.amount
+        if tx.kind not in STAKING_KINDS:  # what they name is a validator, and its pool takes the amount
+            self._open(tx.receiver).balance += tx.amount
 
     def _check_kind(self, tx: Transaction, header: Header) -> None:
+        if tx.kind in STAKING_KINDS:
+            return
         if tx.kind == KIND_TRANSFER:
             if tx.payload:
                 raise Violation(f"transfers: 0x{tx.id.hex()} in block {header.height} carries a payload")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from consensus.bft.replica import VIEWS_AHEAD_MAX
-from node import compact_bodies, judge
+from node import compact_bodies, held_frames, judge
 from node.api import event_ring
 from node.full_node import FullNode
 from node.mempool import pending, refusals
@@ -39,6 +39,7 @@ def list_weights(node: FullNode) -> Iterator[Weight]:
     yield from _weigh_gossip(node)
     yield from _weigh_blocks(node)
     peers = len(node.network.peers())
+    yield "frames of the next epoch", len(node.door.held), held_frames.PEER_FRAMES_MAX * max(1, peers)
     yield "peers' heights", len(node.catching_up._heights), peers
     yield "peers' budgets", len(node.serving._budgets), peers
     yield "distrusted peers", len(node.catching_up._distrusted), peers

@@ -14,14 +14,17 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from consensus import crypto
-from consensus.bft.contract import BlockRef, Message, Proposal
-from consensus.bft.messages import decode_message, make_block_reader
+from consensus.bft.contract import BlockRef, Engine, Message, Proposal
+from consensus.bft.messages import decode_message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
+from consensus.block import decode_header
 from consensus.errors import Rejected
-from consensus.vote import NOTARIZE, Evidence, Vote
+from consensus.ledger.epochs import EpochSet
+from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
 from node.config import NodeConfig
 from node.engine_host import MakeEngine, NodeEngine
 from node.full_node import FullNode
@@ -30,7 +33,7 @@ from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
-from node.simulation.full_nodes.chain import GENESIS_MS, make_chain
+from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
 from node.simulation.full_nodes.host import HOME, NodeHost, NodeProcess
@@ -38,6 +41,7 @@ from node.simulation.full_nodes.liars import LiarMeans, make_liar
 from node.simulation.full_nodes.signatures import remember_signatures
 from node.simulation.full_nodes.wires import Cables, Door
 from node.simulation.full_nodes.workload import Workload
+from node.simulation.seats import compute_place
 from node.simulation.timeline import Timeline
 from node.simulation.villains import VILLAINS
 from node.simulation.world import SimulatedHost, World
@@ -60,11 +64,14 @@ class NodeWorld(World):
         make_engine: MakeEngine = SimplexEngine,
         timeline: Timeline | None = None,
     ) -> None:
-        self.chain = make_chain(config.all_stakes)
+        self.chain = make_chain(config.all_stakes, config.epoch_blocks)
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
         rules = self.chain.rules
-        self.read_block = make_block_reader(rules.validators)
+        # Of every epoch that a node began: the state forgets old ones, a message of theirs may still come.
+        self._sets: dict[int, EpochSet] = {}
+        self._views: dict[int, int] = {}  # epoch -> the highest view that was entered there
+        self._node_by_key = {key.public_key: index for index, key in enumerate(self.chain.validator_keys)}
         self._messages: dict[bytes, Message] = {}
         self._frames: dict[bytes, int] = {}
         super().__init__(
@@ -189,6 +196,48 @@ class NodeWorld(World):
     def draw(self) -> float:
         return self.rng.random()
 
+    # --- epochs ---------------------------------------------------------------------------------------
+
+    def open_epoch(self, process: NodeProcess, epoch: int, epoch_set: EpochSet) -> None:
+        """A node makes the engine of an epoch with this set."""
+        self._sets.setdefault(epoch, epoch_set)
+        if not self.config.epoch_blocks:
+            return
+        seats = ChainSeats(epoch_set.validators, self.get_members(epoch))
+        self.note(f"epoch {epoch}", process.index)
+        self._guard(lambda: self.safety.open_epoch(process.index, epoch, seats))
+
+    def get_members(self, epoch: int) -> tuple[int, ...]:
+        """The node of each index, in an epoch that a node began."""
+        validators = self._sets[epoch].validators.validators
+        return tuple(self._node_by_key[validator.public_key] for validator in validators)
+
+    def read_block(self, raw: bytes) -> BlockRef:
+        """A header as engines of its epoch know it. Raises Rejected."""
+        header = decode_header(raw)
+        found = self._sets.get(header.epoch)
+        proposer = None if found is None else found.index_by_key.get(header.proposer)
+        if proposer is None:
+            raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
+        place = (header.epoch, header.view, header.height, header.parent_view, header.parent_hash)
+        return BlockRef(header.hash, *place, proposer)
+
+    def look_at(self, host: SimulatedHost, engine: Engine) -> None:
+        process = self.hosts[host.index].process
+        assert process is not None
+        assert process.node is not None  # it is the one that looks
+        epoch, view = process.node.engines.epoch, engine.view
+        self._views[epoch] = max(self._views.get(epoch, 0), view)
+        place = compute_place(epoch, view), compute_place(epoch, engine.finalized_view)
+        if host.index in self.safety.honest:  # a villain may forget all that it said
+            self.safety.look_at(host.index, *place)
+        self.safety.weigh(host.index, engine)
+        if self.timeline is not None:
+            self.timeline.add_view(self.now_ms, host.index, view, getattr(engine, "leader", -1))
+
+    def count_views(self) -> int:
+        return sum(self._views.values())
+
     # --- what processes tell --------------------------------------------------------------------------
 
     def _guard(self, check: Callable[[], None]) -> None:
@@ -199,6 +248,10 @@ class NodeWorld(World):
 
     def check_start(self, process: NodeProcess, node: FullNode) -> None:
         self._guard(lambda: self.check_journal(process.host, node.journal_status))
+        for record in node.engines.records:
+            if process.is_honest and isinstance(record, Certificate):
+                # It may have gone down between holding this and saying so.
+                self._guard(partial(self.safety.hear, process.index, record, is_body_durable=True))
 
     def read_message(self, frame: Frame) -> Message | None:
         """The engine's message in a frame, decoded once."""
@@ -247,7 +300,9 @@ class NodeWorld(World):
         index = host.index
         self.checkers.on_store_lost(index)
         self.safety.heights.pop(index, None)
-        if index in self.safety.places:
+        if self.config.epoch_blocks:
+            self.safety.places.pop(index, None)  # it goes through the epochs again, and signs nothing there
+        elif index in self.safety.places:
             self.safety.places[index] = (self.safety.places[index][0], 0)
 
     def on_halt(self, index: int, reason: str) -> None:

@@ -84,9 +84,9 @@ class Liar:
         """Whether it is a proposal or vote of this validator."""
         match message:
             case Proposal():
-                return message.block.proposer == self.means.index
+                return message.block.proposer == self.node.own_index
             case Vote():
-                return message.signer == self.means.index
+                return message.signer == self.node.own_index
             case _:
                 return False
 
@@ -99,8 +99,8 @@ class Liar:
         """The proposal of a block with this header, justified as the honest one is."""
         subject = Subject(header.epoch, NOTARIZE, header.view, header.hash)
         digest = subject.compute_digest(self.rules.chain_id)
-        vote = Vote(subject, self.means.index, self.means.validator_key.sign(digest))
         block = self.node.chain.read_block(header.raw)
+        vote = Vote(subject, block.proposer, self.means.validator_key.sign(digest))
         return Proposal(block, header.raw, vote, honest.parent_certificate, honest.nullifications)
 
     def sign_transfer(self, now_ms: int, *, amount: int = 1, nonce: int | None = None) -> Transaction:
