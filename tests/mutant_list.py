@@ -49,6 +49,7 @@ SYNC: Final = (
 )
 
 VILLAINS: Final = "pytest tests/simulation/test_villains.py"
+NODE_EPOCHS: Final = "pytest tests/unit/test_full_node_epochs.py"
 OBSERVATION: Final = "pytest tests/unit/test_observation.py"
 
 SIMPLEX, FOLLOWER, REPLICA = (f"consensus/bft/{name}.py" for name in ("simplex", "follower", "replica"))
@@ -373,6 +374,13 @@ ROOMS: Final = (
     _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
     _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),
     _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/chain.py", "        self._forget_abandoned()\n        return", "        return")),
+    _mutant("views-without-epochs", "views of different epochs are compared with their epochs", (NODE_EPOCHS,), ("node/chain.py", "return epoch < self.epoch or (epoch, view) <= (final.epoch, final.view)", "return view <= final.view")),
+    _mutant("epoch-unentered", "nothing is signed again below an epoch that was entered", (JOURNAL,), (NODE_JOURNAL, "if state.observe_until_view is None or epoch < state.epoch:", "if state.observe_until_view is None:")),
+    _mutant("epoch-drops-its-own", "what binds in an epoch survives entering it", (JOURNAL,), (NODE_JOURNAL, "if place[0] < epoch]", "if place[0] <= epoch]")),
+    _mutant("vigil-too-short", "an epoch that somebody had reached before says nothing to who lost its journal", (OBSERVATION,), (NODE_OBSERVATION, "epoch > self._reached", "epoch >= self._reached")),
+    _mutant("held-without-bound", "what a peer says of the next epoch has a bound", ("pytest tests/unit/test_held_frames.py",), ("node/held_frames.py", "if len(frames) < PEER_FRAMES_MAX and held_bytes", "if held_bytes")),
+    _mutant("sets-mixed-up", "what an epoch's validators signed is checked with its own set", (NODE_EPOCHS,), ("node/chain.py", "        found = self._final_view.find_set(epoch)\n        return None if found is None else found.validators", "        found = self._final_view.find_set(0)\n        return None if found is None else found.validators")),
+    _mutant("batch-across-epochs", "final blocks that are served end with their epoch", (NODE_EPOCHS,), ("node/serving.py", "(last if boundary is None else min(last, boundary)) + 1", "last + 1")),
 )  # fmt: skip
 
 STAKE_MUTANTS: Final = (
