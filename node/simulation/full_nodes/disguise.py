@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from consensus import block as blocks
 from consensus.bft.contract import BlockRef, Effect, Event, Message
 from consensus.bft.restore import Record
-from consensus.bft.simplex import EngineConfig, SimplexEngine
+from consensus.bft.simplex import EngineConfig
 from consensus.crypto import hash_bytes
 from consensus.vote import Certificate
 from node.full_node import FullNode
@@ -24,7 +24,7 @@ from node.network.frames import BlockBody, Frame, GetBlock, GetBodyTransactions
 from node.simulation.villains import Means, Villain, make_villain
 
 if TYPE_CHECKING:
-    from node.simulation.full_nodes.host import NodeProcess
+    from node.simulation.full_nodes.process import NodeProcess
 
 SALT_MS: Final = 4_000  # a block's salt is its time: below the drift that honest clocks allow
 
@@ -75,7 +75,7 @@ class Disguise:
             validators=config.validators,
             chain_id=config.chain_id,
             genesis=config.genesis,
-            make_engine=lambda: SimplexEngine(config, sign),
+            make_engine=lambda: world.make_disguised(config, sign),
             sign=key.sign,
             make_block=self.forge_block,
             read_block=world.read_block,

@@ -30,13 +30,15 @@ from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.full_nodes.cables import Cables
 from node.simulation.full_nodes.chain import GENESIS_MS, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
-from node.simulation.full_nodes.host import HOME, NodeHost, NodeProcess
+from node.simulation.full_nodes.host import NodeHost
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
+from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
-from node.simulation.full_nodes.wires import Cables, Door
+from node.simulation.full_nodes.wires import Door
 from node.simulation.full_nodes.workload import Workload
 from node.simulation.timeline import Timeline
 from node.simulation.villains import VILLAINS
@@ -183,6 +185,14 @@ class NodeWorld(World):
         )
         return make_liar(name, means)
 
+    def get_wire_door(self, process: NodeProcess) -> Door | None:
+        """What the process's wire goes through: its villain's door, unless a scenario puts one before it."""
+        return process.door
+
+    def make_disguised(self, config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> SimplexEngine:
+        """The honest engine inside a villain."""
+        return SimplexEngine(config, sign)
+
     def get_wall_ms(self) -> int:
         return GENESIS_MS + self.now_ms
 
@@ -247,7 +257,9 @@ class NodeWorld(World):
         index = host.index
         self.checkers.on_store_lost(index)
         self.safety.heights.pop(index, None)
-        if index in self.safety.places:
+        if host.is_damaged:
+            self.safety.places.pop(index, None)  # now it knows nothing of where it stood
+        elif index in self.safety.places:
             self.safety.places[index] = (self.safety.places[index][0], 0)
 
     def on_halt(self, index: int, reason: str) -> None:
