@@ -31,6 +31,7 @@ from consensus.vote import Certificate
 from node.admin import Admin
 from node.api.event_ring import EventRing
 from node.api.server import ApiServer, ApiSettings
+from node.block_budget import BlockBudget
 from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import Clock, SystemClock
@@ -138,6 +139,7 @@ class FullNode:
             rules, chain, mempool, verifier, self.refusals, herald, clock, network, loop, self._on_work
         )
         self.gossip = self.entrance.gossip
+        budget = BlockBudget(self.settings.delta_ms // 2)
         judge = self.judge_room = Judge(
             rules,
             chain,
@@ -146,6 +148,7 @@ class FullNode:
             mempool.get,
             network,
             clock,
+            budget,
             self.read_block,
             self._post,
             self._on_valid,
@@ -163,6 +166,7 @@ class FullNode:
             store,
             mempool,
             clock,
+            budget,
             own_key,
             EPOCH,
             self.read_block,
