@@ -10,9 +10,9 @@ Leaves out: fees, nonces, refusals (the ledger and the network play those).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Final
 
 import numpy as np
@@ -222,9 +222,9 @@ def play_scores(
             reports.sender, reports.receiver, reports.amount, reports.timestamp_ms, score[block.reported]
         )
         view = ModuleView(state[block.accounts], OBSERVE_ONLY)
-        begun = perf_counter()
+        begun = time.perf_counter()
         verdicts, rows = module.evaluate(block.transactions, reports, view)
-        seconds += perf_counter() - begun
+        seconds += time.perf_counter() - begun
         state[block.accounts] = rows
         score[block.start : block.end] = verdicts.score
         progress("scores", block.end, stop)
