@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
+from struct import Struct
 from typing import Any, Final
 
 from consensus import codec, crypto, merkle, vote
@@ -29,6 +31,7 @@ HEADER_BYTES_MAX: Final = 512  # sixteen fields: nine hashes, a key and six numb
 BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
 BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
 GENESIS_VIEW: Final = 0
+_pack_leaf = Struct(">32sHB").pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +80,34 @@ class Block:
     scores: tuple[int, ...]
     outcomes: bytes
     parent_certificate: vote.Certificate | None
+    _root: bytes | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
     def hash(self) -> bytes:
         return self.header.hash
 
+    def compute_transactions_root(self) -> bytes:
+        """Of the body as it is here, whatever the header says; the second call remembers the first."""
+        # 2 us a transaction, and asked for both when a body is matched with its header and when it is judged.
+        root = self._root
+        if root is None:
+            root = compute_transactions_root(self.transactions, self.scores, self.outcomes)
+            object.__setattr__(self, "_root", root)
+        return root
+
 
 def compute_leaf(transaction_id: bytes, score: int, outcome: int) -> bytes:
     """A leaf of `transactions_root`: id (32 bytes), score (2, big-endian), outcome (1)."""
-    return transaction_id + score.to_bytes(2, "big") + bytes((outcome,))
+    if len(transaction_id) != HASH_BYTES:
+        raise ValueError(f"an id of {len(transaction_id)} bytes")  # packing would cut or fill it up
+    return _pack_leaf(transaction_id, score, outcome)
 
 
 def compute_transactions_root(
     transactions: Sequence[Transaction], scores: Sequence[int], outcomes: bytes
 ) -> bytes:
-    return merkle.compute_root(
-        [
-            compute_leaf(tx.id, score, outcome)
-            for tx, score, outcome in zip(transactions, scores, outcomes, strict=True)
-        ]
-    )
+    ids = [tx.id for tx in transactions]  # 32 bytes each, whoever made the transaction
+    return merkle.compute_root(list(starmap(_pack_leaf, zip(ids, scores, outcomes, strict=True))))
 
 
 def compute_certificate_digest(certificate: vote.Certificate | None) -> bytes:
@@ -201,12 +212,15 @@ def check_body(block: Block) -> None:
         raise Rejected(
             "transactions, scores, outcomes and count differ in number", field="block", code="body"
         )
-    for score in block.scores:
-        codec.check_int(score, "score", high=scoring.SCORE_MAX)
-    if any(outcome > scoring.FLAG for outcome in block.outcomes):
+    if block.scores and not (
+        set(map(type, block.scores)) == {int}
+        and 0 <= min(block.scores) <= max(block.scores) <= scoring.SCORE_MAX
+    ):
+        for score in block.scores:
+            codec.check_int(score, "score", high=scoring.SCORE_MAX)  # names the first that is wrong
+    if max(block.outcomes, default=scoring.ACCEPT) > scoring.FLAG:
         raise Rejected("must be accept (0) or flag (1)", field="block.outcomes", code="body")
-    root = compute_transactions_root(block.transactions, block.scores, block.outcomes)
-    if root != header.transactions_root:
+    if block.compute_transactions_root() != header.transactions_root:
         raise Rejected("does not match the body", field="header.transactions_root", code="body")
     if compute_certificate_digest(block.parent_certificate) != header.certificate_digest:
         raise Rejected("does not match the body", field="header.certificate_digest", code="body")

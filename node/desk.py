@@ -96,6 +96,9 @@ class Desk:
 
     # --- transactions -------------------------------------------------------------------------------
 
+    def get_wait_ms(self) -> int:
+        return self._node.entrance.get_wait_ms()
+
     async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
         return [_answer(receipt) for receipt in await self._node.entrance.submit(raws)]
 

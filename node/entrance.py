@@ -55,6 +55,7 @@ class Entrance:
         self._clock = clock
         self._transport = transport
         self._on_work = on_work
+        self._on_the_way = 0  # clients' transactions between their arrival and the mempool
         mempool.on_refusal = self.note_refusal
         self.gossip = Gossip(
             transport,
@@ -70,11 +71,19 @@ class Entrance:
     async def submit(self, raws: Sequence[bytes]) -> list[Receipt]:
         """Take in a client's transactions and spread what was accepted. One receipt each, in order."""
         receipts: list[Receipt] = []
-        for start in range(0, len(raws), SUBMIT_BATCH_MAX):
-            part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
-            self.gossip.push(accepted)
-            receipts += part
+        self._on_the_way += len(raws)
+        try:
+            for start in range(0, len(raws), SUBMIT_BATCH_MAX):
+                part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
+                self.gossip.push(accepted)
+                receipts += part
+        finally:
+            self._on_the_way -= len(raws)
         return receipts
+
+    def get_wait_ms(self) -> int:
+        """How long a client should wait before it submits more; 0: not at all."""
+        return self._mempool.get_wait_ms(self._on_the_way + self.intake.waiting)
 
     def note_refusal(self, judged: Judged) -> None:
         """Refused at the door or while building: keep why, for whoever asks, and tell it."""

@@ -30,6 +30,7 @@ from node.accuser import Accuser
 from node.admin import Admin
 from node.api.event_ring import EventRing
 from node.api.server import ApiServer, ApiSettings
+from node.block_budget import BlockBudget
 from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import Clock, SystemClock
@@ -156,6 +157,7 @@ class FullNode:
         self.gossip = self.entrance.gossip
         self.accuser = Accuser(rules, chain, mempool, clock, validator_key, self.entrance.submit, self._spawn)
         herald.accuse = self.accuser.on_evidence
+        budget = BlockBudget(self.settings.delta_ms // 2)
         judge = self.judge_room = Judge(
             rules,
             chain,
@@ -164,6 +166,7 @@ class FullNode:
             mempool.get,
             network,
             clock,
+            budget,
             chain.read_block,
             self._post,
             self._on_valid,
@@ -181,6 +184,7 @@ class FullNode:
             store,
             mempool,
             clock,
+            budget,
             own_key,
             chain.read_block,
             self._post,

@@ -25,6 +25,7 @@ from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import Delta, View
 from consensus.transaction import Transaction, decode_transaction
+from node.block_budget import BlockBudget
 from node.chain import Chain
 from node.clock import Clock
 from node.compact_bodies import CompactBodies, CompactBody
@@ -105,6 +106,7 @@ class Judge:
         find_transaction: Callable[[bytes], Transaction | None],
         transport: Transport,
         clock: Clock,
+        budget: BlockBudget,
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
         on_valid: Callable[[Block], None],
@@ -117,6 +119,7 @@ class Judge:
         self._find_transaction = find_transaction
         self._transport = transport
         self._clock = clock
+        self._budget = budget
         self._read_block = read_block
         self._post = post
         self._on_valid = on_valid
@@ -242,18 +245,25 @@ class Judge:
             self._on_fault(error)
 
     async def _run(self, block_hash: bytes, work: _Work) -> None:
+        is_proposed = work.header is not None  # else fetched: how long that takes says nothing of its size
+        started_ms = self._clock.monotonic_ms()
         block = await self._get_body(block_hash, work)
+        body_ms = self._clock.monotonic_ms() - started_ms
         header = block.header
         try:
             if work.header is None:
                 work.header = header
                 self._post(BlockFetched(self._read_block(header.raw), header.raw))
             if await self._wait_for_parent(header) is not None:
+                started_ms = self._clock.monotonic_ms()
                 await self._check_signatures(block)
                 delta = await self._execute(block)
                 if delta is not None:
                     work.task = None  # done, but for telling: what that makes final does not cancel us
                     self._take_valid(block, delta)
+                    if is_proposed:
+                        took_ms = body_ms + self._clock.monotonic_ms() - started_ms
+                        self._budget.note_judged(len(block.transactions), took_ms)
                     return
         except Rejected as reason:
             self.refuse(header, str(reason))

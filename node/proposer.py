@@ -2,7 +2,8 @@
 
 Invariant: what it builds, every honest judge accepts (`Rules.build_block` is the same code), and the
 body is durable before the engine hears of it. Candidates that turn out invalid or refused leave the
-mempool with their reason; deferred ones stay. Leaves out: when it is whose turn; that is the engine's.
+mempool with their reason; deferred ones stay. How many are taken, the block budget says: a block that
+takes too long loses its view. Leaves out: when it is whose turn; that is the engine's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.transaction import Transaction
+from node.block_budget import BlockBudget
 from node.chain import Chain
 from node.clock import Clock
 from node.judge import BlockStore
@@ -43,6 +45,7 @@ class Proposer:
         store: BlockStore,
         mempool: Mempool,
         clock: Clock,
+        budget: BlockBudget,
         public_key: bytes,
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
@@ -53,14 +56,17 @@ class Proposer:
         self._store = store
         self._mempool = mempool
         self._clock = clock
+        self._budget = budget
         self._public_key = public_key
         self._read_block = read_block
         self._post = post
         self._on_built = on_built
+        self._last: Header | None = None  # of the last block built here
         self.is_waiting = False  # a build was declined for want of transactions: WorkWaiting wakes it
 
     def build(self, build: Build) -> None:
         """Build now, or remember that there was nothing to build with."""
+        self._note_if_lost(build)
         for _ in range(ROUNDS_MAX):
             if not self._build_once(build):
                 return
@@ -69,6 +75,7 @@ class Proposer:
     def _build_once(self, build: Build) -> bool:
         """Whether to try again: nothing was left to propose but what refused ones, now gone, held up."""
         self.is_waiting = False
+        started_ms = self._clock.monotonic_ms()
         parent = build.parent.hash
         view = self._chain.get_view(parent)
         if view is None:
@@ -83,9 +90,8 @@ class Proposer:
         if len(branch) < UNFINAL_BLOCKS_MAX and not is_tail:
             included = {tx.id for entry in branch for tx in entry.block.transactions}
             parameters = self._rules.genesis.parameters
-            candidates = self._mempool.select(
-                view, parameters.block_bytes_max, parameters.block_transactions_max, included
-            )
+            count_max = self._budget.get_count_max(parameters.block_transactions_max)
+            candidates = self._mempool.select(view, parameters.block_bytes_max, count_max, included)
         if not candidates and not build.is_empty_allowed:
             self.is_waiting = True
             return False
@@ -108,7 +114,22 @@ class Proposer:
             self.is_waiting = True
             return bool(built.refused and built.deferred)
         self._publish(build.view, built)
+        self._budget.note_built(len(candidates), self._clock.monotonic_ms() - started_ms)
         return False
+
+    def _note_if_lost(self, build: Build) -> None:
+        """Whether the last block built here is no ancestor of this one: its view was nullified."""
+        last, self._last = self._last, None
+        if last is None or build.view <= last.view:
+            return
+        if last.height <= self._chain.finalized.height:
+            is_kept = self._store.get_header(last.height) == last
+        else:
+            is_kept = any(
+                entry.block.hash == last.hash for entry in self._chain.get_branch(build.parent.hash)
+            )
+        if not is_kept:
+            self._budget.note_lost(last.transaction_count)
 
     def _publish(self, view_number: int, built: Built) -> None:
         block: Block = built.block
@@ -116,6 +137,7 @@ class Proposer:
         self._store.put_block(block)
         self._store.sync()
         self._chain.add(block, built.delta)
+        self._last = header
         self._post(BlockBuilt(view_number, self._read_block(header.raw), header.raw))
 
 

@@ -67,6 +67,9 @@ NODE_JOURNAL: Final = "node/journal.py"
 NODE_OBSERVATION: Final = "node/observation.py"
 
 
+NODES: Final = "simulate --full-nodes --runs 3 --faulty-ms 900 --jobs 1"
+
+
 def tell(story: str) -> str:
     """A scenario that comes with the package, as a check."""
     return f"simulate --scenario {story} --jobs 1"
@@ -357,11 +360,11 @@ JOURNAL_MUTANTS: Final = (
 )  # fmt: skip
 
 LEDGER_MUTANTS: Final = (
-    _mutant("nonce-used-twice", "a nonce is used once", (LEDGER,), (WORK, "self.nonce_window[sender] = window | 1 << behind", "self.nonce_window[sender] = window")),
+    _mutant("nonce-used-twice", "a nonce is used once", (NODES, LEDGER,), (WORK, "self.nonce_window[sender] = window | 1 << behind", "self.nonce_window[sender] = window")),
     _mutant("balance-unchecked", "nobody spends what they do not have", (LEDGER,), (WORK, "if self.balance[sender] < cost:", "if self.balance[sender] < 0:")),
-    _mutant("fee-not-charged", "money is conserved: fees come from the sender", (LEDGER,), (WORK, "self.balance[sender] -= tx.amount + tx.fee", "self.balance[sender] -= tx.amount")),
-    _mutant("fees-lost", "money is conserved: fees go to the proposer", (LEDGER,), (WORK, "self.balance[self.index[self.proposer]] += self.fees", "self.balance[self.index[self.proposer]] += 0")),
-    _mutant("score-believed", "a block's scores are recomputed", (LEDGER, "pytest tests/unit/test_ledger_judging.py"), ("consensus/ledger/block_checks.py", "zip(block.scores, scores, strict=True)):\n        if told != recomputed:", "zip(block.scores, scores, strict=True)):\n        if told < 0 > recomputed:")),
+    _mutant("fee-not-charged", "money is conserved: fees come from the sender", (NODES, LEDGER,), (WORK, "self.balance[sender] -= tx.amount + tx.fee", "self.balance[sender] -= tx.amount")),
+    _mutant("fees-lost", "money is conserved: fees go to the proposer", (NODES, LEDGER,), (WORK, "self.balance[self.index[self.proposer]] += self.fees", "self.balance[self.index[self.proposer]] += 0")),
+    _mutant("score-believed", "a block's scores are recomputed", (tell("wrong-score-by-one-unit"), LEDGER, "pytest tests/unit/test_ledger_judging.py"), ("consensus/ledger/block_checks.py", "zip(block.scores, scores, strict=True)):\n        if told != recomputed:", "zip(block.scores, scores, strict=True)):\n        if told < 0 > recomputed:")),
     _mutant("refused-included", "a block with a refused transaction is invalid", (LEDGER, "pytest tests/unit/test_ledger_judging.py"), ("consensus/ledger/block_checks.py", "if told == scoring.REFUSE:", "if told > scoring.REFUSE:")),
     _mutant("time-runs-back", "a block is not before its parent", (LEDGER,), ("consensus/ledger/block_checks.py", "if timestamp_ms < parent.timestamp_ms:", "if timestamp_ms < 0:")),
 )  # fmt: skip
@@ -371,8 +374,18 @@ ROOMS: Final = (
     _mutant("block-overfilled", "a proposer's block keeps its bound on bytes", (MEMPOOL, "pytest tests/unit/test_proposer.py"), ("node/mempool/mempool.py", "bytes_max -= entry.size_bytes", "bytes_max -= 0")),
     _mutant("cost-not-released", "a line's pending cost falls when one leaves", (MEMPOOL,), ("node/mempool/pending.py", "self.cost -= entry.cost", "self.cost -= 0")),
     _mutant("sync-believes-links", "blocks that are caught up link to our final one", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if (header.parent_hash, header.height, header.epoch) != (parent.hash, height, epoch):", "if (header.height, header.epoch) != (height, epoch):")),
-    _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
+    _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (tell("branch-signed-by-one"), SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
     _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),
+    _mutant("body-durable-when-final", "a block's body is durable before its vote, not when it is final", (tell("body-durable-before-its-vote"),), ("node/judge.py", "            self._store.put_block(block)\n            self._store.sync()\n", "            self._store.put_block(block)\n")),
+    _mutant("journal-dropped-with-the-store", "a journal newer than the store binds", (tell("store-deleted-journal-kept"),), ("node/recovery.py", "recovered.unfinal, records)", "recovered.unfinal, records if store.finalized_height else ())")),
+    _mutant(
+        "liar-asked-for-ever",
+        "a body that its source cannot complete is asked of others",
+        (tell("two-bodies-for-one-block"),),
+        ("node/judge.py", "            self._give_up_compact(compact, work)\n        work.arrived.set()", "            pass\n        work.arrived.set()"),
+        ("node/judge.py", "            if attempt == 0 and not work.answers:\n", "            if attempt >= 0:\n"),
+        ("node/judge.py", "if attempt > 0 or block_hash not in self._compact:", "if block_hash not in self._compact:"),
+    ),
     _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/chain.py", "        self._forget_abandoned()\n        return", "        return")),
     _mutant("views-without-epochs", "views of different epochs are compared with their epochs", (NODE_EPOCHS,), ("node/chain.py", "return epoch < self.epoch or (epoch, view) <= (final.epoch, final.view)", "return view <= final.view")),
     _mutant("epoch-unentered", "nothing is signed again below an epoch that was entered", (JOURNAL,), (NODE_JOURNAL, "if state.observe_until_view is None or epoch < state.epoch:", "if state.observe_until_view is None:")),

@@ -131,7 +131,8 @@ def build_block(
         chosen = kept
     free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms, reveal)
     scores, outcomes = _list_verdicts(rules, chosen, judgment)
-    header, delta = _seal(rules, view, work, judgment, chosen, scores, outcomes, free, certificate)
+    root = blk.compute_transactions_root(chosen, scores, outcomes)
+    header, delta = _seal(rules, view, work, judgment, len(chosen), root, free, certificate)
     block = Block(header, tuple(chosen), scores, outcomes, certificate)
     return Built(block, delta, tuple(pool.refused), tuple(pool.deferred), tuple(pool.rejected))
 
@@ -174,9 +175,9 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     judgment = _judge(rules, work, block.transactions, is_strict=True)
     scores, outcomes = _list_verdicts(rules, block.transactions, judgment)
     check_verdicts(block, scores, outcomes)
-    expected, delta = _seal(
-        rules, view, work, judgment, block.transactions, scores, outcomes, free, block.parent_certificate
-    )
+    root = block.compute_transactions_root()  # its scores and outcomes are the recomputed ones by now
+    count = len(block.transactions)
+    expected, delta = _seal(rules, view, work, judgment, count, root, free, block.parent_certificate)
     _check_roots(header, expected)
     return delta
 
@@ -320,9 +321,8 @@ def _seal(
     view: View,
     work: Work,
     judgment: Judgment,
-    transactions: Sequence[Transaction],
-    scores: tuple[int, ...],
-    outcomes: bytes,
+    transaction_count: int,
+    transactions_root: bytes,
     free: _FreeFields,
     certificate: vote.Certificate | None,
 ) -> tuple[Header, Delta]:
@@ -344,8 +344,8 @@ def _seal(
         parent_hash=parent.hash,
         proposer=free.proposer,
         timestamp_ms=free.timestamp_ms,
-        transaction_count=len(transactions),
-        transactions_root=blk.compute_transactions_root(transactions, scores, outcomes),
+        transaction_count=transaction_count,
+        transactions_root=transactions_root,
         state_root=compute_state_root(
             account_count, tree.root, work.records.root, history.size, history_root
         ),

@@ -256,6 +256,10 @@ class NodeDoor(Protocol):
         """Whether the node serves current state: started, not catching up, not stopped by a Fault."""
         ...
 
+    def get_wait_ms(self) -> int:
+        """How long a client should wait before it submits anything, ms; 0: not at all."""
+        ...
+
     async def submit(self, raws: Sequence[bytes]) -> list[Receipt]:
         """Take in encoded transactions; one receipt each, in order. A bad one never spoils its neighbours."""
         ...

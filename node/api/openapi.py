@@ -30,7 +30,8 @@ Limits: a body holds at most {body_bytes_max} bytes (413) and {batch_transaction
 at most {page_entries_max} entries (422), and a page of blocks ends at {page_transactions_max} transactions. One client
 address may make {requests_per_second} requests a second with bursts of {requests_burst}, on loopback
 {loopback_requests_per_second} and {loopback_requests_burst}, and hold {streams_per_client_max} of the node's
-{streams_max} event streams open (429 with Retry-After)."""
+{streams_max} event streams open (429 with Retry-After). While more transactions wait than become final within
+some seconds, no more are taken (429, code `busy`): nothing of that body was."""
 
 
 def build_document(routes: Sequence[Route], limits: Limits, version: str) -> Json:

@@ -34,6 +34,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "body_size": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "rate": HTTPStatus.TOO_MANY_REQUESTS,
+    "busy": HTTPStatus.TOO_MANY_REQUESTS,
     "streams": HTTPStatus.TOO_MANY_REQUESTS,
 }
 HEADERS_OF_STATUS: Final[Mapping[int, Mapping[str, str]]] = {

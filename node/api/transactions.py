@@ -48,6 +48,7 @@ async def _read_body(request: web.Request) -> bytes:
 
 
 async def submit(context: Context, request: web.Request, _: Arguments) -> web.StreamResponse:
+    _check_pressure(context)  # before the body is read: to say "later" must cost next to nothing
     body = await _read_body(request)
     if request.content_type == MSGPACK_TYPE:
         return await _submit_msgpack(context, body)
@@ -112,7 +113,18 @@ async def _submit_msgpack(context: Context, body: bytes) -> web.Response:
     return answer([json_forms.form_receipt(receipt) for receipt in await _pass_on(context, value)])
 
 
+def _check_pressure(context: Context) -> None:
+    wait_ms = context.door.get_wait_ms()
+    if wait_ms:
+        raise Rejected(
+            "more transactions wait than become final in some seconds",
+            code="busy",
+            mend=f"send them again in {wait_ms} ms",
+        )
+
+
 async def _pass_on(context: Context, raws: Sequence[bytes]) -> list[Receipt]:
+    _check_pressure(context)  # again: others came in while this body was read
     receipts = await context.door.submit(raws)
     assert len(receipts) == len(raws)
     if rejected := sum(1 for receipt in receipts if receipt.outcome == "rejected"):

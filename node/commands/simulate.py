@@ -263,9 +263,9 @@ def watch(task: Task, seed: int) -> tuple[SimulationConfig, Timeline]:
         world = EngineWorld(task, seed, timeline=timeline)
     else:
         from node.simulation.scenarios import parse_scenario
-        from node.simulation.scenarios.stage import Stage
+        from node.simulation.scenarios.acting import make_stage
 
-        world = Stage(parse_scenario(task.text), seed)
+        world = make_stage(parse_scenario(task.text), seed)
         world.timeline = timeline
     world.run()
     return world.config, timeline

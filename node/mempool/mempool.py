@@ -30,6 +30,7 @@ from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_tra
 from node.clock import Clock
 from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
 from node.mempool.pending import Entry, Key, Pending
+from node.mempool.pressure import Pressure
 from node.mempool.receipts import BackOff, Drop, DropLog, Outcome, Receipt
 from node.mempool.refusals import Judged
 
@@ -73,6 +74,7 @@ class Mempool:
         self._back_off = BackOff(
             self.policy.refusals_max, self.policy.refusals_window_ms, self.policy.back_off_ms
         )
+        self._pressure = Pressure()
         self._chain_ms = 0
         self._height = 0
         self.on_refusal: Callable[[Judged], None] = lambda _: None  # told of each one refused at the door
@@ -326,6 +328,7 @@ class Mempool:
             if entry is not None:
                 self._pending.remove(entry)
                 self.finalized += 1
+        self._pressure.note_final(len(block.transactions), self._clock.monotonic_ms())
         while len(finals) > FINALS_KEPT:
             finals.popitem(last=False)
         self.recheck({tx.sender: None for tx in block.transactions}, view)
@@ -377,6 +380,10 @@ class Mempool:
     def sender_count(self) -> int:
         """Senders with something pending."""
         return self._pending.sender_count
+
+    def get_wait_ms(self, on_the_way: int) -> int:
+        """How long a client should keep what it has, while so many others are on their way in; 0: not at all."""
+        return self._pressure.get_wait_ms(len(self._pending) + on_the_way, self._clock.monotonic_ms())
 
     def has(self, transaction_id: bytes) -> bool:
         """Whether it is pending."""

@@ -2,7 +2,8 @@
 
 Per sender a line in order of nonces; across senders three heaps: who is proposed next (the heads of the
 lines), who is evicted first (the tails), who expires first. Heaps are never searched: what no longer
-holds is left in place, recognised when met, and swept when it outnumbers what does.
+holds is left in place, recognised when met, and swept when it outnumbers what does. The heap of tails is
+made when a full pool first asks for it, and given up when the pool is empty again: most never need it.
 
 Invariant: an entry is in exactly one line, count and bytes are the sums over the entries, and within
 a sender the walk goes up by nonce. Insertion and removal cost O(log n) and a shift of one line's list of
@@ -153,7 +154,7 @@ class Pending:
         self._seq = count()
         self.size_bytes = 0
         self._heads = _LazyHeap(self._is_head)
-        self._tails = _LazyHeap(self._is_tail)
+        self._tails: _LazyHeap | None = None
         self._deadlines = _LazyHeap(lambda _, entry: self._entries.get(entry.tx.id) is entry)
 
     def __len__(self) -> int:
@@ -192,8 +193,8 @@ class Pending:
         self.size_bytes += entry.size_bytes
         if line.nonces[0] == tx.nonce:
             self._heads.push(entry.rank, entry, len(self._lines))
-        if line.nonces[-1] == tx.nonce or line.prices[0] == entry.price:
-            self._push_tail(line)
+        if self._tails is not None and (line.nonces[-1] == tx.nonce or line.prices[0] == entry.price):
+            self._push_tail(self._tails, line)
         self._deadlines.push((entry.deadline_ms,), entry, len(self._entries))
 
     def remove(self, entry: Entry) -> None:
@@ -207,11 +208,13 @@ class Pending:
         line.remove(entry)
         if not line.nonces:
             del self._lines[tx.sender]
+            if not self._lines:
+                self._tails = None
             return
         if was_head:
             self._heads.push(line.head.rank, line.head, len(self._lines))
-        if was_tail or line.prices[0] != price_before:
-            self._push_tail(line)
+        if self._tails is not None and (was_tail or line.prices[0] != price_before):
+            self._push_tail(self._tails, line)
 
     def walk(self, skipped: set[bytes]) -> Iterator[Entry]:
         """In order of rank across senders, by nonce within one; the pool must not change meanwhile.
@@ -257,7 +260,7 @@ class Pending:
         """
         victims: list[Entry] = []
         seen = {sender}
-        for tail in self._tails.walk():
+        for tail in self._get_tails().walk():
             if count_over <= 0 and bytes_over <= 0:
                 break
             if tail is None or tail.tx.sender in seen:
@@ -283,8 +286,9 @@ class Pending:
 
     def get_price_floor(self) -> int:
         """What the first to be evicted is worth; 0 for an empty pool."""
-        self._tails.settle()
-        return self._tails.items[0][0][0] if self._tails.items else 0
+        tails = self._get_tails()
+        tails.settle()
+        return tails.items[0][0][0] if tails.items else 0
 
     def pop_expired(self, clock_ms: int) -> list[Entry]:
         """Take out those whose deadline lies before `clock_ms`."""
@@ -293,10 +297,17 @@ class Pending:
             self.remove(entry)
         return expired
 
-    def _push_tail(self, line: Line) -> None:
+    def _get_tails(self) -> _LazyHeap:
+        if self._tails is None:
+            self._tails = _LazyHeap(self._is_tail)
+            for line in self._lines.values():
+                self._push_tail(self._tails, line)
+        return self._tails
+
+    def _push_tail(self, tails: _LazyHeap, line: Line) -> None:
         # The newest of equals goes first: those who waited keep their place.
         tail = line.tail
-        self._tails.push((line.prices[0], -tail.seq), tail, len(self._lines))
+        tails.push((line.prices[0], -tail.seq), tail, len(self._lines))
 
     def _is_head(self, _: Key, entry: Entry) -> bool:
         line = self._lines.get(entry.tx.sender)

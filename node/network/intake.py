@@ -29,6 +29,7 @@ class Intake:
         self._bytes: Counter[bytes] = Counter()
         self._bytes_all = 0
         self._arrived = asyncio.Event()
+        self.waiting = 0  # transactions put here and not taken in yet
         self.dropped = 0  # transactions, since the start
 
     def put(self, raws: list[bytes], node_key: bytes) -> None:
@@ -43,6 +44,7 @@ class Intake:
             self._forget(raws)
             return
         self._waiting.append((raws, node_key, size))
+        self.waiting += len(raws)
         self._bytes[node_key] += size
         self._bytes_all += size
         self._arrived.set()
@@ -55,6 +57,7 @@ class Intake:
                 await self._arrived.wait()
             raws, node_key, size = self._waiting.popleft()
             await self._take_in(raws, node_key)
+            self.waiting -= len(raws)
             self._bytes_all -= size
             self._bytes[node_key] -= size
             if not self._bytes[node_key]:

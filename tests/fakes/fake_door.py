@@ -65,6 +65,7 @@ class FakeDoor:
 
     def __init__(self, block_count: int = 4, per_block: int = 3) -> None:
         self.events = EventRing(first_id=1000, capacity=8)
+        self.wait_ms = 0
         self.subscribed = asyncio.Event()
         self.submitted: list[bytes] = []
         self.ready = True
@@ -117,6 +118,9 @@ class FakeDoor:
 
     def is_ready(self) -> bool:
         return self.ready
+
+    def get_wait_ms(self) -> int:
+        return self.wait_ms
 
     async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
         self.submitted.extend(raws)

@@ -26,7 +26,7 @@ from node.network.memory_transport import MemoryNetwork, MemoryTransport
 from node.network.transport import Handler
 from node.node_files import read_node_files
 
-WAIT_SECONDS = 20.0  # a busy machine; on an idle one all of this takes well under a second
+WAIT_SECONDS = 60.0  # a very busy machine; on an idle one all of this takes well under a second
 
 
 class FullNodes:

@@ -12,6 +12,7 @@ from consensus.bft.contract import BlockJudged, Event, Judgement
 from consensus.bft.messages import make_block_reader
 from consensus.block import Block, encode_block
 from consensus.transaction import Transaction
+from node.block_budget import BlockBudget
 from node.catch_up import CatchUp
 from node.chain import Chain
 from node.clock import ManualClock
@@ -78,6 +79,7 @@ class Rooms:
         self.valid: list[bytes] = []
         self.finals: list[Block] = []
         self.faults: list[BaseException] = []
+        self.budget = BlockBudget(300)
         self.judge = Judge(
             self.rules,
             self.chain,
@@ -86,6 +88,7 @@ class Rooms:
             self.mempool.get,
             self.transport,
             self.clock,
+            self.budget,
             make_block_reader(self.rules.validators),
             self.posted.append,
             self._on_valid,

@@ -34,7 +34,8 @@ from tests.integration.nemesis import (
 )
 
 FAULTS_MAX: Final = 2  # f of seven: the other five are exactly a quorum
-TRANSFERS: Final = (0, 1, 3, 10, 30)  # final after an action, before the next one; 30 outlast a timeout
+TRANSFERS: Final = (0, 1, 3, 10, 30)  # final after a fault, before the next act; 30 outlast a timeout
+TRANSFERS_MENDED: Final = (0, 0, 1, 3)  # after a mend
 OUTAGE_ROUNDS_MAX: Final = 12  # of the load, while no quorum is there
 NUDGES_MS: Final = (-4_000, -900, 900, 4_000)  # two of them differ by less than the drift that a chain allows
 SKEWS_MS: Final = (-7_200_000, -60_000, -15_000, 15_000, 60_000, 7_200_000)  # beyond that drift of 10 s
@@ -100,7 +101,7 @@ def draw_plan(seed: int) -> list[Step]:
     def mend(fault: Action) -> None:
         faults.remove(fault)
         assert fault.mend is not None
-        steps.append(Step(fault.mend, rng.choice(TRANSFERS), is_mend=True))
+        steps.append(Step(fault.mend, rng.choice(TRANSFERS_MENDED), is_mend=True))
 
     for draw in deck:
         while len(faults) >= FAULTS_MAX or (faults and rng.random() < 0.1):

@@ -42,8 +42,17 @@ _NONE: dict[str, Any] = dict.fromkeys(
 CALM = replace(FULL_NODES, **_NONE, faulty_ms=1_000)
 STORMY = replace(FULL_NODES, faulty_ms=2_000)
 
-# Seeds that once broke a node, with the options that they need, and what it was.
-REGRESSION_SEEDS: list[tuple[int, dict[str, Any], str]] = []
+# Seeds that once broke a run, with the options that they need, and what it was.
+QUORUM = {"crashes": 0.003, "partitions": 1.0, "flipped_bits": 0.5, "absent": 1, "lost_journals": 0.2}
+REGRESSION_SEEDS: list[tuple[int, dict[str, Any], str]] = [
+    (1, {}, "a timer that fired a hair early asked for itself again, for ever, without time passing"),
+    (2, {}, "what an engine knows that could not sync is neither durable nor told: not yet a place"),
+    (16, {}, "a lost store, torn again while it came back: the journal vouches for what is gone"),
+    (60039, {}, "the same, when the engine already knew a later finalization"),
+    (30094, {"faulty_ms": 8_000}, "a torn end of the blocks, and the journal damaged by the same crash"),
+    (40012, {"faulty_ms": 8_000}, "journal and store both lost: it stands at the beginning again"),
+    (30032, {**QUORUM, "pauses": 0.3}, "an absent node came back, by a restart planned before"),
+]
 
 
 def run(config: SimulationConfig, seed: int, note_replay: Callable[[str], None]) -> NodeWorld:

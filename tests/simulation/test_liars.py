@@ -16,8 +16,8 @@ from node.network import gossip
 from node.network.frames import Announce, CompactProposal, FinalBlocks, Frame, Status, Transactions
 from node.simulation.config import SimulationConfig
 from node.simulation.faults import Partition
-from node.simulation.full_nodes.host import NodeProcess
 from node.simulation.full_nodes.liars import LIARS, InvalidProposer, Liar, make_liar
+from node.simulation.full_nodes.process import NodeProcess
 from node.simulation.full_nodes.world import NodeWorld
 
 AT = 3

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,17 @@ import pytest
 from consensus.bft.contract import Effect
 from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Rejected
-from consensus.vote import FINALIZE
+from consensus.vote import FINALIZE, Certificate, ValidatorSet
+from node.catch_up import CatchUp
 from node.simulation import villains
 from node.simulation.config import SimulationConfig
 from node.simulation.engine_world import simulate
+from node.simulation.full_nodes.liars import LIARS
 from node.simulation.scenarios import list_scenarios, load_scenario, parse_scenario, run_scenario
+from node.simulation.scenarios.acting import make_stage
 from node.simulation.scenarios.expectations import Facts, judge_words
 from node.simulation.scenarios.twins import translate
+from node.simulation.timeline import Timeline
 from node.simulation.toys import GENESIS
 
 SEEDS = 3  # besides a file's own: latencies and judging times differ
@@ -24,7 +29,9 @@ SEEDS = 3  # besides a file's own: latencies and judging times differ
 @pytest.mark.parametrize("name", list_scenarios())
 def test_each_scenario_comes_out_as_it_says(name: str, seed: int, note_replay: Callable[[str], None]) -> None:
     text = load_scenario(name)
-    for chosen in (None, *range(seed, seed + SEEDS)):
+    # Whole nodes take seconds, and their stories name views and times more loosely.
+    seeds = 1 if parse_scenario(text).is_full else SEEDS
+    for chosen in (None, *range(seed, seed + seeds)):
         outcome = run_scenario(text, chosen)
         note_replay(f"assay simulate --scenario {name} --seed {outcome.run.seed}")
         assert outcome.failures == ()
@@ -39,7 +46,9 @@ def test_each_scenario_has_a_title_and_says_what_it_expects() -> None:
 
 def test_there_is_a_scenario_for_each_mistake_that_engines_can_make() -> None:
     told = [name for name in list_scenarios() if "Mistake of others" in load_scenario(name)]
-    assert len(told) == 13  # one has two files
+    whole = [name for name in told if parse_scenario(load_scenario(name)).is_full]
+    assert len(told) - len(whole) == 13  # one has two files
+    assert len(whole) == 3  # those in which a store takes part
 
 
 def test_the_same_text_and_seed_give_the_same_trace() -> None:
@@ -192,7 +201,7 @@ def read_exercises(language: str) -> list[str]:
 
 
 def test_the_villain_and_the_fault_of_the_docs_work_as_printed(seed: int) -> None:
-    villain, fault = read_exercises("python")
+    villain, fault, _ = read_exercises("python")
     try:
         exec(compile(villain, "the villain", "exec"), {"__name__": "exercise"})
         config = SimulationConfig(villains=("copycat",))
@@ -205,6 +214,78 @@ def test_the_villain_and_the_fault_of_the_docs_work_as_printed(seed: int) -> Non
     exec(compile(fault, "the fault", "exec"), {"__name__": __name__})
 
 
-def test_the_scenario_of_the_docs_works_as_printed() -> None:
-    [text] = read_exercises("scenario")
-    assert run_scenario(text).failures == ()
+def test_the_liar_of_the_docs_works_as_printed(seed: int) -> None:
+    _, _, liar = read_exercises("python")
+    try:
+        exec(compile(liar, "the liar", "exec"), {"__name__": "exercise"})
+        losses = "".join(f"forget store of 1 at {at_ms}ms\n" for at_ms in (700, 1100, 1500))
+        expected = "expect no violation\nexpect all level\nexpect 3 penalised by 1"
+        outcome = run_scenario(f"full nodes\nliar 3 abridger\n{losses}{expected}", seed)
+    finally:
+        LIARS.pop("abridger", None)
+    assert outcome.failures == ()
+
+
+def test_the_scenarios_of_the_docs_work_as_printed() -> None:
+    for text in read_exercises("scenario"):
+        assert run_scenario(text).failures == ()
+
+
+# --- whole nodes --------------------------------------------------------------------------------------
+
+
+def test_a_whole_node_story_is_the_same_on_every_run_and_watched_or_not() -> None:
+    text = load_scenario("store-deleted-journal-kept")
+    first = run_scenario(text)
+    stage = make_stage(parse_scenario(text), first.run.seed)
+    stage.timeline = Timeline()
+    assert stage.summarize(stage.run()) == first.run
+
+
+class Careless(CatchUp):
+    """A mutant that takes any certificate for a quorum's."""
+
+    def _check_certificate(self, certificate: Certificate, validators: ValidatorSet) -> None:
+        pass
+
+
+def test_who_believes_any_certificate_follows_a_branch_signed_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CatchUp, "_check_certificate", Careless._check_certificate)
+    outcome = run_scenario(load_scenario("branch-signed-by-one"))
+    assert outcome.run.violation.split(":")[0] in ("one chain", "final implies notarized", "gaps")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("liar 3 wrong-score", "full nodes"),
+        ("full nodes\nliar 3 dragon", "dragon"),
+        ("forget store of 2 at 1s", "full nodes"),
+        ("forget journal of 2 after notarize in view 3", "full nodes"),
+        ("full nodes\nforget store of 2 after sleep in view 3", "sleep"),
+        ("stop 1 at 1s", "full nodes"),
+        ("full nodes\njudging takes 80ms at 3", "own time"),
+    ],
+)
+def test_what_only_whole_nodes_know_is_refused_to_engines_with_the_mend(text: str, words: str) -> None:
+    with pytest.raises(Rejected) as refusal:
+        parse_scenario(text + "\nexpect no violation")
+    assert refusal.value.field == f"line {text.count(chr(10)) + 1}"
+    assert words in str(refusal.value)
+
+
+def test_expectations_of_whole_nodes_can_fail_and_can_hold() -> None:
+    facts = Facts("", (GENESIS,), *(frozenset(),) * 4, 9, 0, 4, 2)
+    level = replace(facts, heights={0: 3, 1: 3}, roots={0: b"a", 1: b"a"}, transfers=4)
+    fallen = replace(
+        facts, heights={0: 3, 1: 4}, roots={0: b"a", 1: b"b"}, penalised=frozenset({(0, 3)}), transfers=3
+    )
+    texts = ["all level", "roots equal", "nobody penalised", "transfers final everywhere >= 4"]
+    assert [judge_words(tuple(text.split()), level) for text in texts] == [""] * len(texts)
+    assert all(judge_words(tuple(text.split()), fallen) for text in texts)
+    assert judge_words(("3", "penalised", "by", "0"), fallen) == ""
+    assert judge_words(("3", "penalised", "by", "1"), fallen) == "it was penalised by [0]"
+    assert judge_words(("node", "2", "observed"), replace(facts, observed=frozenset({2}))) == ""
+    assert judge_words(("node", "2", "observed"), facts)

@@ -13,8 +13,9 @@ from node.network.frames import Announce, Frame, GetBlock, GetFinalBlocks, Goodb
 from node.network.reputation import BAN_S
 from node.network.send_queue import LIMITS
 from node.network.transport import Peer, Priority
+from node.simulation.full_nodes.cables import KEEPALIVE_MS, RESEND_MS, WINDOW_BYTES, Cables
 from node.simulation.full_nodes.loop import VirtualLoop
-from node.simulation.full_nodes.wires import KEEPALIVE_MS, RESEND_MS, WINDOW_BYTES, Cables, Wire
+from node.simulation.full_nodes.wires import Wire
 from node.simulation.links import Links
 
 

@@ -306,3 +306,16 @@ def test_any_json_is_read_or_rejected(value: Any) -> None:
     parsed = json_reading.read_json(json.dumps(value).encode())
     with pytest.raises(Rejected):
         transaction_reading.read_transaction(parsed, CHAIN_ID)
+
+
+async def test_while_too_many_wait_nothing_is_taken_and_the_client_is_told_when_to_come_back(
+    session: aiohttp.ClientSession, door: FakeDoor
+) -> None:
+    door.wait_ms = 1_000
+    body = json.dumps(json_forms.form_transaction(make_transfer()))
+    async with session.post("/v1/transactions", data=body, headers=JSON) as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, "1")
+        assert (await response.json(content_type=None))["code"] == "busy"
+    assert door.submitted == []
+    door.wait_ms = 0
+    assert (await post(session, body))[0] == 200

@@ -147,3 +147,12 @@ def test_a_body_that_the_header_does_not_commit_to_is_refused(block: Block) -> N
         check_body(block)
     with pytest.raises(Rejected):
         decode_block(encode_block(block))
+
+
+def test_a_changed_body_does_not_inherit_the_root_that_was_remembered() -> None:
+    block = make_block()
+    assert block.compute_transactions_root() == block.header.transactions_root
+    other = replace(block, scores=tuple(score + 1 for score in block.scores))
+    assert other.compute_transactions_root() != block.header.transactions_root
+    with pytest.raises(Rejected, match="does not match the body"):
+        check_body(other)

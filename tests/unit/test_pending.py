@@ -143,12 +143,33 @@ def test_what_is_past_its_deadline_is_taken_out_and_nothing_else(
 
 def test_what_left_is_swept_out_of_the_heaps() -> None:
     pending = Pending(lambda entry: (-entry.price, entry.seq))
+    pending.insert(make_entry(3, 0, 1, 9))  # a pool that is never empty keeps its heap of tails
+    tails = pending._get_tails()
     for round_number in range(200):
-        entry = make_entry(round_number % 4, 0, round_number % 5, 9)
+        entry = make_entry(round_number % 3, 0, round_number % 5, 9)
         pending.insert(entry)
         pending.remove(entry)
-    for heap in (pending._heads, pending._tails, pending._deadlines):
-        assert len(heap.items) <= 4
+    for heap in (pending._heads, tails, pending._deadlines):
+        assert len(heap.items) <= 5
+    assert pending._get_tails() is tails
+
+
+def test_tails_that_are_first_asked_for_late_are_those_that_were_kept_all_along() -> None:
+    plans = []
+    for is_asked_early in (True, False):
+        pending = Pending(lambda entry: (-entry.price, entry.seq))
+        pending.insert(make_entry(3, 0, 1, 9))
+        if is_asked_early:
+            pending.get_price_floor()
+        entries = [make_entry(number % 3, number, number % 5, 9) for number in range(40)]
+        for entry in entries:
+            pending.insert(entry)
+        for entry in entries[::3]:
+            pending.remove(entry)
+        victims = pending.plan_eviction(10**9, 5, 0, b"")
+        assert victims is not None
+        plans.append((pending.get_price_floor(), [victim.seq for victim in victims]))
+    assert plans[0] == plans[1]
 
 
 @given(st.integers(0, 10**9), st.integers(1, 5_000), st.integers(1, 5_000))

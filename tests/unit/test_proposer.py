@@ -17,6 +17,7 @@ from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.transaction import Transaction
+from node.block_budget import COUNT_FLOOR, COUNT_START, SAMPLE_TRANSACTIONS, BlockBudget
 from node.chain import Chain
 from node.clock import ManualClock
 from node.mempool.mempool import Mempool
@@ -38,12 +39,14 @@ class Bench:
         self.built: list[Built] = []
         self.read_block = make_block_reader(self.rules.validators)
         self.key = self.factory.validator_keys[1]
+        self.budget = BlockBudget(300)
         self.proposer = Proposer(
             self.rules,
             self.chain,
             self.store,
             self.mempool,
             self.clock,
+            self.budget,
             self.key.public_key,
             self.read_block,
             self.posted.append,
@@ -190,3 +193,20 @@ def test_a_build_that_fails_is_answered_as_a_failure(bench: Bench, monkeypatch: 
 
     monkeypatch.setattr(type(bench.rules), "build_block", fail)
     assert bench.build(bench.chain.finalized) == BlockBuilt(1, None, b"")
+
+
+def test_it_takes_no_more_than_the_budget_allows(bench: Bench) -> None:
+    bench.submit(*(bench.factory.transfer(number % 4, 3 - number % 4) for number in range(COUNT_FLOOR + 20)))
+    bench.budget.note_judged(SAMPLE_TRANSACTIONS, 10_000)
+    assert len(bench.get_transactions(bench.build(bench.chain.finalized))) == COUNT_FLOOR
+
+
+def test_a_block_of_its_own_that_was_nullified_halves_the_next(bench: Bench) -> None:
+    parent = bench.chain.finalized
+    bench.submit(*(bench.factory.transfer(number % 4, 3 - number % 4) for number in range(240)))
+    assert len(bench.get_transactions(bench.build(parent))) == 240
+    bench.budget.note_built(COUNT_START, 100)
+    ref = BlockRef(parent.hash, 0, parent.view, parent.height, parent.parent_view, parent.parent_hash, 0)
+    bench.proposer.build(Build(parent.view + 5, ref, None, True))  # the same parent, a later view
+    answers = [event for event in bench.posted if isinstance(event, BlockBuilt)]
+    assert len(bench.get_transactions(answers[-1])) == 120

@@ -25,7 +25,7 @@ from node.network.frames import BlockBody, Frame, GetBlock, GetBodyTransactions
 from node.simulation.villains import Means, Villain, make_villain
 
 if TYPE_CHECKING:
-    from node.simulation.full_nodes.host import NodeProcess
+    from node.simulation.full_nodes.process import NodeProcess
 
 SALT_MS: Final = 4_000  # a block's salt is its time: below the drift that honest clocks allow
 
@@ -80,7 +80,7 @@ class Disguise:
             validators=config.validators,
             chain_id=config.chain_id,
             genesis=config.genesis,
-            make_engine=lambda: SimplexEngine(config, sign),
+            make_engine=lambda: world.make_disguised(config, sign),
             sign=key.sign,
             make_block=self.forge_block,
             read_block=world.read_block,

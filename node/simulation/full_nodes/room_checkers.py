@@ -63,7 +63,8 @@ def _weigh_mempool(node: FullNode) -> Iterator[Weight]:
     ):
         # Swept at the next insertion: as many as were ever live at once may still stand there.
         highest = max(live, policy.count_max)
-        yield name, len(heap.items), 2 * highest + pending.STALE_SPARE + 1
+        kept = 0 if heap is None else len(heap.items)  # tails are made when a full pool asks for them
+        yield name, kept, 2 * highest + pending.STALE_SPARE + 1
     yield "verified ids", len(node.verifier._verified), VERIFIED_IDS_MAX
     events = node.events
     yield "events", events.next_id - events.oldest, event_ring.EVENTS_KEPT

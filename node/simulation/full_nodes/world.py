@@ -33,13 +33,15 @@ from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.full_nodes.cables import Cables
 from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
-from node.simulation.full_nodes.host import HOME, NodeHost, NodeProcess
+from node.simulation.full_nodes.host import NodeHost
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
+from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
-from node.simulation.full_nodes.wires import Cables, Door
+from node.simulation.full_nodes.wires import Door
 from node.simulation.full_nodes.workload import Workload
 from node.simulation.seats import compute_place
 from node.simulation.timeline import Timeline
@@ -190,6 +192,14 @@ class NodeWorld(World):
         )
         return make_liar(name, means)
 
+    def get_wire_door(self, process: NodeProcess) -> Door | None:
+        """What the process's wire goes through: its villain's door, unless a scenario puts one before it."""
+        return process.door
+
+    def make_disguised(self, config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> SimplexEngine:
+        """The honest engine inside a villain."""
+        return SimplexEngine(config, sign)
+
     def get_wall_ms(self) -> int:
         return GENESIS_MS + self.now_ms
 
@@ -300,8 +310,9 @@ class NodeWorld(World):
         index = host.index
         self.checkers.on_store_lost(index)
         self.safety.heights.pop(index, None)
-        if self.config.epoch_blocks:
-            self.safety.places.pop(index, None)  # it goes through the epochs again, and signs nothing there
+        if self.config.epoch_blocks or host.is_damaged:
+            # It goes through the epochs again, and signs nothing there; or it knows nothing of where it stood.
+            self.safety.places.pop(index, None)
         elif index in self.safety.places:
             self.safety.places[index] = (self.safety.places[index][0], 0)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Rejected
 from node.simulation.engine_world import MakeSimulated
+from node.simulation.scenarios.acting import ScenarioOutcome, act_out
 from node.simulation.scenarios.language import parse_scenario
 from node.simulation.scenarios.plan import Scenario
-from node.simulation.scenarios.stage import ScenarioOutcome, act_out
 
 SUFFIX = ".txt"
 

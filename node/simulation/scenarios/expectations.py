@@ -11,6 +11,8 @@
     expect epochs >= 3                   expect tails >= 1
     expect no vote of 2 after 1s         expect no vote of 2 between 1s and 2s
     expect finalizations of view 3 told >= 8              expect node 2 at final >= 5
+    expect 3 penalised by 0 1            expect nobody penalised       expect node 2 observed     (whole nodes)
+    expect transfers final everywhere >= 10               expect all level               expect roots equal
 
 Views are the first epoch's; `epochs`: how many began; `tails`: how often a node met a final one.
 `final` counts blocks of the longest chain; `rounds`: views that any honest engine kept in memory at once;
@@ -51,6 +53,12 @@ class Facts:
     told: dict[tuple[int, str], int] = field(
         default_factory=dict
     )  # by honest nodes: view, message -> how often
+    # Of whole nodes alone. roots: of the state that each honest node ended with; observed: who came up and
+    # only observed; penalised: (by, whom), by honest nodes; transfers: final on every honest node.
+    roots: dict[int, bytes] = field(default_factory=dict)
+    observed: frozenset[int] = frozenset()
+    penalised: frozenset[tuple[int, int]] = frozenset()
+    transfers: int = 0
 
 
 def _compare(value: int, sign: str, bound: int) -> bool:
@@ -84,6 +92,7 @@ def _check_number(match: re.Match[str], facts: Facts) -> str:
         "rounds": facts.rounds_max,
         "epochs": facts.epochs,
         "tails": facts.tails,
+        "transfers final everywhere": facts.transfers,
     }
     value = values[match["name"]]
     return "" if _compare(value, match["sign"], int(match["bound"])) else f"{match['name']} is {value}"
@@ -148,6 +157,27 @@ def _check_votes(match: re.Match[str], facts: Facts) -> str:
     return "" if _compare(count, match["sign"], int(match["bound"])) else f"there are {count}"
 
 
+def _check_penalised(match: re.Match[str], facts: Facts) -> str:
+    whom = int(match["whom"])
+    wanted = set(map(int, match["nodes"].split()))
+    found = {by for by, other in facts.penalised if other == whom}
+    return "" if wanted <= found else f"it was penalised by {sorted(found) or 'nobody'}"
+
+
+def _check_observed(match: re.Match[str], facts: Facts) -> str:
+    return "" if int(match["node"]) in facts.observed else f"observed have {sorted(facts.observed) or 'none'}"
+
+
+def _check_level(_: re.Match[str], facts: Facts) -> str:
+    return "" if len(set(facts.heights.values())) == 1 else f"they stand at {facts.heights}"
+
+
+def _check_roots(_: re.Match[str], facts: Facts) -> str:
+    if facts.roots and len(set(facts.roots.values())) == 1:
+        return ""
+    return f"they are { ({node: root.hex()[:8] for node, root in facts.roots.items()}) }"
+
+
 def _check_none(found: Callable[[Facts], object], said: str) -> Callable[[re.Match[str], Facts], str]:
     return lambda _, facts: f"{said} {found(facts)}" if found(facts) else ""
 
@@ -165,8 +195,16 @@ _FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
     (r"no view nullified after (?P<view>\d+)", _check_no_nullified),
     (rf"(?P<kind>notarize|nullify|finalize) votes in view (?P<view>\d+) {_NUMBER}", _check_votes),
     (r"view (?P<view>\d+) (?P<negation>not )?(?P<state>notarized|nullified|final|skipped)", _check_view),
-    (f"(?P<name>final|views|crashes|rounds|epochs|tails) {_NUMBER}", _check_number),
+    (
+        f"(?P<name>final|views|crashes|rounds|epochs|tails|transfers final everywhere) {_NUMBER}",
+        _check_number,
+    ),
     (rf"node (?P<node>\d+) at final {_NUMBER}", _check_node),
+    (rf"(?P<whom>\d+) penalised by {_NODES}", _check_penalised),
+    ("nobody penalised", _check_none(lambda facts: sorted(facts.penalised), "these were (by, whom):")),
+    (r"node (?P<node>\d+) observed", _check_observed),
+    ("all level", _check_level),
+    ("roots equal", _check_roots),
     (r"resumed within (?P<views>\d+) views", _check_resumed),
     (rf"no vote of (?P<node>\d+) after (?P<begin>{_TIME})", _check_silence),
     (rf"no vote of (?P<node>\d+) between (?P<begin>{_TIME}) and (?P<end>{_TIME})", _check_silence),

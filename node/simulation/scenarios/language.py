@@ -7,13 +7,15 @@
     lose finalize certificates from 0 to 2 3 between 1s and 2s
     crash 2 after nullify in view 4 for 500ms       crash all at 1s
     restart 2 at 3s                      forget journal of 2 at 1s     judging takes 80ms at 3
+    cut 3 between 1s and 2s              beyond the promise            expect final >= 5
+    full nodes                           liar 3 wrong-score            forget store of 2 at 1s
+    stop 1 at 1s for 300ms               pause 1 at 1s for 300ms       forget store of 2 after notarize in view 6
     epochs of 3 blocks                   lose finalize in view 3 of epoch 0 for 500ms
-    beyond the promise                   expect final >= 5             expect evidence against 3
 
 `in view` is about messages *of* that view (of every epoch, unless one is named), whoever's view it is by
 then; `for` counts from the first of them; `leader` is about the first epoch. Faults end with `faults`; then
-everything heals, and finality must come back. Nodes are 0, 1, …;
-0' is the second machine of a double identity. Errors name the line and the mend.
+everything heals, and finality must come back. Nodes are 0, 1, …; 0' is the second machine of a double
+identity. `full nodes` at the top: whole nodes act, clients pay. Errors name the line and the mend.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Final
 from consensus.errors import Rejected
 from node.simulation.scenarios.expectations import check_words
 from node.simulation.scenarios.plan import (
+    FORGET_STORE,
     MESSAGE_WORDS,
     SECOND,
     Crash,
@@ -62,6 +65,7 @@ class _Reader:
         self.loss = 0.0
         self.stakes: tuple[int, ...] = (1, 1, 1, 1)
         self.is_beyond = False
+        self.is_full = False
         self.villains: dict[int, str] = {}
         self.leaders: dict[int, int] = {}
         self.slow: dict[int, int] = {}
@@ -117,6 +121,15 @@ class _Reader:
 
     # --- statements ---------------------------------------------------------------------------------
 
+    def take_full(self, _: re.Match[str]) -> None:
+        if self.slow:
+            raise ValueError("judging takes its own time in whole nodes: leave `judging takes` out")
+        self.is_full = True
+
+    def need_full(self, what: str) -> None:
+        if not self.is_full:
+            raise ValueError(f"only whole nodes {what}: write `full nodes` above")
+
     def take_validators(self, match: re.Match[str]) -> None:
         self.stakes = (1,) * int(match["count"])
 
@@ -140,16 +153,31 @@ class _Reader:
             raise ValueError(f'no villain is called "{match["name"]}", only {", ".join(VILLAINS)}')
         self.villains[self.node(match["node"])] = match["name"]
 
+    def take_liar(self, match: re.Match[str]) -> None:
+        from node.simulation.full_nodes.liars import LIARS  # engines alone need no whole node
+
+        self.need_full("lie at their network's door")
+        if match["name"] not in LIARS:
+            raise ValueError(f'no liar is called "{match["name"]}", only {", ".join(LIARS)}')
+        self.villains[self.node(match["node"])] = match["name"]
+
     def take_leader(self, match: re.Match[str]) -> None:
         for view in range(int(match["low"]), int(match["high"] or match["low"]) + 1):
             self.leaders[view] = self.node(match["node"])
 
     def take_judging(self, match: re.Match[str]) -> None:
+        if self.is_full:
+            raise ValueError("judging takes its own time in whole nodes: leave this out")
         self.slow |= dict.fromkeys(self.nodes(match["nodes"]), _read_ms(match["time"]))
 
     def take_partition(self, match: re.Match[str]) -> None:
         groups = tuple(self.nodes(group.strip()) for group in match["groups"].split("|"))
         self.partitions.append(Partition(groups, self.span(match)))
+
+    def take_cut(self, match: re.Match[str]) -> None:
+        nodes = self.nodes(match["nodes"])
+        rest = frozenset(range(len(self.stakes))) - nodes
+        self.partitions.append(Partition((rest, nodes), self.span(match)))
 
     def take_lose(self, match: re.Match[str]) -> None:
         names: frozenset[str] | None = None
@@ -176,11 +204,27 @@ class _Reader:
         is_before = match["when"] == "before"
         self.crashes.append(Crash(nodes, None, match["name"], int(match["view"]), is_before, down_ms))
 
+    def take_halt(self, match: re.Match[str]) -> None:
+        self.need_full("stop in order, or stand still")
+        down_ms = _read_ms(match["down"]) if match["down"] else None
+        at_ms = _read_ms(match["time"])
+        self.crashes.append(Crash(self.nodes(match["nodes"]), at_ms, down_ms=down_ms, way=match["way"]))
+
     def take_restart(self, match: re.Match[str]) -> None:
         self.restarts.append(Restart(self.nodes(match["nodes"]), _read_ms(match["time"])))
 
     def take_forget(self, match: re.Match[str]) -> None:
-        self.restarts.append(Restart(self.nodes(match["nodes"]), _read_ms(match["time"]), is_forgetful=True))
+        nodes, what, time = self.nodes(match["nodes"]), match["what"], match["time"]
+        if what == FORGET_STORE or not time:
+            self.need_full("lose a store, or anything upon a word")
+        if match["name"] and match["name"] not in _SPEAKABLE:
+            raise ValueError(f'nobody says "{match["name"]}", only {", ".join(_SPEAKABLE)}')
+        if not time:
+            self.crashes.append(Crash(nodes, None, match["name"], int(match["view"]), down_ms=0, way=what))
+        elif what == FORGET_STORE:
+            self.crashes.append(Crash(nodes, _read_ms(time), down_ms=0, way=what))
+        else:
+            self.restarts.append(Restart(nodes, _read_ms(time), is_forgetful=True))
 
     def take_expect(self, match: re.Match[str]) -> None:
         words = tuple(match["words"].split())
@@ -205,8 +249,14 @@ _CRASH: Final = (
     r"(?:at (?P<time>\w+)|(?P<when>before|after) (?P<name>\w+) in view (?P<view>\d+))"
     r"(?: for (?P<down>\w+))?"
 )
+_HALT: Final = rf"(?P<way>stop|pause) (?P<nodes>{_NODES}) at (?P<time>\w+)(?: for (?P<down>\w+))?"
+_FORGET: Final = (
+    rf"forget (?P<what>journal|store) of (?P<nodes>{_NODES}) "
+    r"(?:at (?P<time>\w+)|after (?P<name>\w+) in view (?P<view>\d+))"
+)
 _Act = Callable[[_Reader, re.Match[str]], None]
 _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
+    "full": (r"full nodes", "full nodes", _Reader.take_full),
     "validators": (r"validators (?P<count>[1-9]\d*)", "validators 4", _Reader.take_validators),
     "stakes": (r"stakes (?P<stakes>[1-9]\d*(?: [1-9]\d*)*)", "stakes 33 23 22 22", _Reader.take_stakes),
     "seed": (r"(?P<name>seed) (?P<number>\d+)", "seed 7", _Reader.take_number),
@@ -218,6 +268,7 @@ _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
     "loss": (r"loss (?P<share>0(?:\.\d+)?)", "loss 0.1", _Reader.take_loss),
     "beyond": (r"beyond the promise", "beyond the promise", _Reader.take_beyond),
     "villain": (r"villain (?P<node>\d+) (?P<name>[\w-]+)", "villain 3 equivocator", _Reader.take_villain),
+    "liar": (r"liar (?P<node>\d+) (?P<name>[\w-]+)", "liar 3 wrong-score", _Reader.take_liar),
     "leader": (
         r"leader (?P<node>\d+) in views? (?P<low>[1-9]\d*)(?: to (?P<high>\d+))?",
         "leader 0 in views 1 to 3",
@@ -233,6 +284,7 @@ _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
         "partition 0 1 | 2 3 in view 3 for 600ms",
         _Reader.take_partition,
     ),
+    "cut": (rf"cut (?P<nodes>{_NODES}){_SPAN}", "cut 3 between 1s and 2s", _Reader.take_cut),
     "lose": (
         _LOSE,
         "lose finalize certificates from 0 to 2 3 in views 1 to 4",
@@ -243,9 +295,11 @@ _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
         "crash 2 after nullify in view 4 for 500ms",
         _Reader.take_crash,
     ),
+    "stop": (_HALT, "stop 1 at 1s for 300ms", _Reader.take_halt),
+    "pause": (_HALT, "pause 1 at 1s for 300ms", _Reader.take_halt),
     "restart": (rf"restart (?P<nodes>{_NODES}) at (?P<time>\w+)", "restart 2 at 3s", _Reader.take_restart),
     "forget": (
-        rf"forget journal of (?P<nodes>{_NODES}) at (?P<time>\w+)",
+        _FORGET,
         "forget journal of 2 at 1s",
         _Reader.take_forget,
     ),
@@ -269,6 +323,7 @@ def parse_scenario(text: str) -> Scenario:
     numbers = reader.numbers
     return Scenario(
         title=title,
+        is_full=reader.is_full,
         stakes=reader.stakes,
         seed=numbers["seed"],
         faults_ms=numbers["faults"],

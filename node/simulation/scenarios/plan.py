@@ -1,6 +1,6 @@
 """What a scenario says, as nouns: who takes part, what goes wrong when, and what shall come of it.
 
-`language.parse_scenario` makes these from text, `stage.run_scenario` acts them out. A place is a node's
+`language.parse_scenario` makes these from text, `acting.act_out` acts them out. A place is a node's
 number; the second machine of a double identity is its number plus SECOND.
 Leaves out: chance. Whatever is left open (latencies, judging times) the seed decides.
 """
@@ -15,6 +15,13 @@ from consensus.vote import KIND_NAMES, Certificate, Vote
 
 SECOND: Final = 1_000  # "0'" in a scenario is place 1000
 BODIES: Final = "bodies"
+
+# How a node goes down: at once, in order, standing still, or losing what it had on its disk.
+CRASH: Final = "crash"
+STOP: Final = "stop"
+PAUSE: Final = "pause"
+FORGET_JOURNAL: Final = "journal"
+FORGET_STORE: Final = "store"
 
 # What a scenario may call a message; some words are broader than others.
 MESSAGE_WORDS: Final[dict[str, frozenset[str]]] = {
@@ -102,6 +109,7 @@ class Crash:
     """Nodes go down, each once: at a time, or when it says something (`name`, `view`).
 
     is_before: its record is in the journal and nobody has heard it. down_ms None: until the world heals.
+    way: how; all but CRASH happen to whole nodes alone.
     """
 
     nodes: frozenset[int]
@@ -110,6 +118,7 @@ class Crash:
     view: int = 0
     is_before: bool = False
     down_ms: int | None = None
+    way: str = CRASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,7 @@ class Scenario:
     """All of a file. `title` is its first comment."""
 
     title: str
+    is_full: bool  # whole nodes
     stakes: tuple[int, ...]
     seed: int
     faults_ms: int

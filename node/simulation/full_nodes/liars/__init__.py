@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.errors import Rejected
+from node.simulation.full_nodes.liars.branches import ForgedBranch
 from node.simulation.full_nodes.liars.gossips import (
     BadSignatures,
     EmptyAnnouncer,
@@ -56,6 +57,7 @@ LIARS: Final[dict[str, type[Liar]]] = {
     "silent-server": SilentServer,
     "exchanged-ids": ExchangedIds,
     "two-bodies": TwoBodies,
+    "forged-branch": ForgedBranch,
     "bad-signatures": BadSignatures,
     "empty-announcer": EmptyAnnouncer,
     "selective-gossiper": SelectiveGossiper,

@@ -144,7 +144,7 @@ class WrongStateRoot(InvalidProposer):
 
 
 class RefusedIncluded(InvalidProposer):
-    """It includes, as merely flagged, what the modules refuse."""
+    """It includes, as merely flagged, what the modules refuse. (As refused it is no block by its form.)"""
 
     def spoil(self, block: Block, parent: View) -> Block | None:
         account = parent.get_account(self.means.account_key.address)
