@@ -267,7 +267,7 @@ class FaultyNetwork(NetworkProcess):
         The permission is for views above that of the quorum. Until one of them has come it is still missing to
         every quorum: with two other faults the network would stand still (seed 473582), and rightly so.
         """
-        pattern = re.compile(re.escape(SIGNING) + r" above_view=(\d+)")
+        pattern = re.compile(re.escape(SIGNING) + r" epoch=\d+ above_view=(\d+)")
         found = wait_for(
             f"node{place} may sign again",
             lambda: pattern.search(self.read_log_from(place, log_from)),
