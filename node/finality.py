@@ -45,7 +45,7 @@ class Finality:
         self._judge = judge
         self._on_final = on_final
         self._waiting: Certificate | None = None
-        self.is_paused = False  # while catching up applies a batch: two writers must not interleave
+        self._is_paused = False
 
     def finalize(self, certificate: Certificate) -> None:
         """A block became final. Commits at once, or fetches what is missing and commits then."""
@@ -57,10 +57,21 @@ class Finality:
             self._waiting = certificate
         self.retry()
 
+    def pause(self) -> None:
+        """Catching up takes over: two writers must not interleave, nor any block be judged twice."""
+        self._is_paused = True
+        self._judge.pause()
+
+    def resume(self) -> None:
+        """Catching up is done for now; what waited goes on."""
+        self._is_paused = False
+        self._judge.resume()
+        self.retry()
+
     def retry(self) -> None:
         """Call when the chain has grown: what waited may be complete now."""
         certificate = self._waiting
-        if certificate is None or self.is_paused:
+        if certificate is None or self._is_paused:
             return
         subject = certificate.subject
         if self._chain.is_past(subject.epoch, subject.view):

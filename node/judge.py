@@ -127,6 +127,7 @@ class Judge:
         self._work: dict[bytes, _Work] = {}
         self._compact = CompactBodies()
         self._growth = asyncio.Event()  # set, and replaced, when the chain grew or a block was refused
+        self._is_paused = False
         self.invalid: dict[bytes, InvalidBlock] = {}  # found invalid, and why; for rule 11's alarm
 
     # --- what the engine and the peers say ----------------------------------------------------------
@@ -213,6 +214,14 @@ class Judge:
         self._post(BlockJudged(header.hash, Judgement.INVALID))
         self._wake()
 
+    def pause(self) -> None:
+        """Begin no checks: catching up brings blocks, and those that wait here may be among them."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
+        self._wake()
+
     def on_finalized(self, final: Header) -> None:
         """The final chain grew to `final`: what it is past needs no judgement any more."""
         for work in self._work.values():
@@ -285,6 +294,9 @@ class Judge:
             final = self._chain.finalized
             if header.height <= final.height:
                 return None
+            if self._is_paused:
+                await self._growth.wait()
+                continue
             view = self._chain.get_view(header.parent_hash)
             if view is not None:
                 return view

@@ -16,7 +16,7 @@ from consensus.block import decode_header, encode_block
 from consensus.vote import NOTARIZE
 from node import catch_up
 from node.catch_up import GAP_BLOCKS, LIE_POINTS
-from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
+from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, Frame, GetFinalBlocks, Status
 from tests.chain_factory import ChainFactory, forge
 from tests.fakes.rooms import Rooms, make_batch, make_peer
 
@@ -93,6 +93,66 @@ async def test_one_request_at_a_time_and_the_next_one_follows_at_once(
     await rooms.settle(lambda: rooms.transport.sent)
     ((_, from_height),) = asked(rooms)
     assert from_height == 5
+
+
+async def test_the_next_batch_is_asked_for_and_proven_while_the_last_one_is_executed(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    factory.grow(12)
+    claim(rooms, "ann", 12)
+    asked(rooms)
+    executed_before: list[int] = []
+    send = rooms.transport.send
+
+    def note(node_key: bytes, frame: Frame) -> bool:
+        if isinstance(frame, GetFinalBlocks):
+            executed_before.append(rooms.chain.finalized.height)
+        return send(node_key, frame)
+
+    rooms.transport.send = note  # type: ignore[method-assign]
+    answer(rooms, "ann", make_batch(factory, 1, 6))
+    await rooms.settle(lambda: executed_before)
+    assert executed_before == [0]
+    assert asked(rooms) == [("ann", 7)]
+    answer(rooms, "ann", make_batch(factory, 7, 12))
+    await rooms.settle(lambda: rooms.chain.finalized.height == 12)
+    assert rooms.state.root == factory.state.root
+    assert rooms.transport.penalties == []
+
+
+async def test_a_lie_about_the_next_batch_costs_its_sender_and_not_the_batch_before(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    factory.grow(12)
+    claim(rooms, "ann", 12)
+    asked(rooms)
+    answer(rooms, "ann", make_batch(factory, 1, 6))
+    await rooms.settle(lambda: rooms.transport.sent)
+    asked(rooms)
+    whole = make_batch(factory, 7, 12)
+    answer(rooms, "ann", replace(whole, raws=whole.raws[1:]))
+    claim(rooms, "bob", 12)
+    await rooms.settle(lambda: rooms.chain.finalized.height == 6)
+    assert [penalty[:2] for penalty in rooms.transport.penalties] == [(make_peer("ann").node_key, LIE_POINTS)]
+    await rooms.settle(lambda: rooms.transport.sent)
+    assert asked(rooms) == [("bob", 7)]
+    answer(rooms, "bob", whole)
+    await rooms.settle(lambda: rooms.chain.finalized.height == 12)
+
+
+async def test_closing_between_two_batches_leaves_only_what_is_durable_in_order(
+    tmp_path: Path, factory: ChainFactory
+) -> None:
+    rooms = Rooms(tmp_path / "closed", factory, "ann")
+    factory.grow(12)
+    claim(rooms, "ann", 12)
+    answer(rooms, "ann", make_batch(factory, 1, 6))
+    await rooms.settle(lambda: len(asked(rooms)) == 1 or rooms.chain.finalized.height)
+    answer(rooms, "ann", make_batch(factory, 7, 12))
+    await rooms.settle(lambda: rooms.chain.finalized.height >= 2)
+    await rooms.catch_up.close()
+    assert rooms.store.finalized_height == 6  # the first batch, whole; the second was only proven
+    await rooms.close()
 
 
 async def test_a_certificate_of_a_descendant_proves_a_batch_through_links(
@@ -195,6 +255,8 @@ async def test_what_a_quorum_made_final_and_we_refuse_stops_us_and_not_the_peer(
     assert "state_root" in rooms.judge.invalid[bad.hash].reason
     assert rooms.chain.finalized.height == 1
     assert rooms.transport.penalties == []
+    assert asked(rooms) == [("ann", 3)]  # before it was known
+    answer(rooms, "ann", make_batch(factory, 1, 2))
     rooms.catch_up.check()
     assert asked(rooms) == []
 

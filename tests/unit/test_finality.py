@@ -78,11 +78,10 @@ async def test_while_catching_up_applies_a_batch_certificates_wait(
 ) -> None:
     (block,) = factory.grow(1)
     await rooms.judge_all(block)
-    rooms.finality.is_paused = True
+    rooms.finality.pause()
     rooms.finality.finalize(factory.finalizations[0])
     assert rooms.finals == []
-    rooms.finality.is_paused = False
-    rooms.finality.retry()
+    rooms.finality.resume()
     assert rooms.finals == [block]
 
 
