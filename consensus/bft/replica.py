@@ -218,10 +218,15 @@ class Replica:
         return (
             self._own is not None
             and not self._is_halted
-            and not self.is_ended
+            and not self._may_have_ended()
             and self._observe_until is not None
             and view > self._observe_until
         )
+
+    def _may_have_ended(self) -> bool:
+        """A final block that is not here yet may be the epoch's boundary: wait for it, and sign nothing."""
+        is_unknown = self._config.height_max is not None and self._blocks.get(self._final_hash) is None
+        return self.is_ended or is_unknown
 
     def _get_parent_certificate(self, view: int) -> Certificate | None:
         return self._final if view == self._final_view else self.get_certificate(view, NOTARIZE)

@@ -258,6 +258,11 @@ def test_a_node_that_restarts_far_behind_may_fetch_blocks_of_views_it_has_no_rou
     assert simulate(SimulationConfig(), 1_016_747).violation == ""
 
 
+def test_who_comes_back_without_the_final_block_does_not_sign_past_the_epochs_end() -> None:
+    """Seed 5504462, of 10,000 with epochs."""
+    assert simulate(SimulationConfig(epoch_blocks=3), 5_504_462).violation == ""
+
+
 def test_a_fault_is_one_small_class(seed: int) -> None:
     """As docs/ tells students: nothing else has to be changed."""
 

@@ -93,6 +93,17 @@ def test_an_epoch_that_ended_stays_so_whatever_tail_becomes_final_later() -> Non
     assert votes(bench.fire(Timer.ADVANCE) + bench.fire(Timer.RETRY)) == []
 
 
+def test_while_the_final_block_is_unknown_nothing_is_signed_for_it_may_be_the_last() -> None:
+    """Seed 5504462 of engines with epochs of 3 blocks: it came back without the block, and nullified past the end."""
+    bench = Bench(3, height_max=BOUNDARY)
+    bench.start()
+    first = make_block(bench, 1, GENESIS, 1)
+    bench.receive(bench.certificate(FINALIZE, 1, first))
+    assert votes(bench.fire(Timer.ADVANCE)) == []
+    effects = bench.fetch(first)
+    assert votes(effects) == [(NULLIFY, 2)]  # it was not the last: the view that ran out is given up now
+
+
 def test_the_end_is_known_after_a_restart() -> None:
     bench, boundary, _ = reach_boundary()
     bench.receive(bench.certificate(FINALIZE, 2, boundary))
