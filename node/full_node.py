@@ -50,6 +50,7 @@ from node.network.handshake import Identity
 from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
 from node.observation import Vigil
+from node.onion_keeper import OnionKeeper
 from node.proposer import Proposer
 from node.recovery import recover
 from node.runtime import Host, Runtime
@@ -59,6 +60,7 @@ from node.store.disk import Disk
 from node.store.index import Index
 from node.store.index_buffer import OpenIndex
 from node.verification import Verifier
+from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 
@@ -98,6 +100,7 @@ class FullNode:
         self._tasks: set[asyncio.Task[None]] = set()
         validator_key = files.validator_key
         self.address = (validator_key or self.node_key).address
+        voting_keys = VotingKeys(validator_key, files.read_voting_keys)
         self.genesis_header = self.rules.create_genesis_state().header
         self.metrics = metrics or NodeMetrics()
         self.metrics.node.info({"name": self.settings.name, "chain": self.rules.chain_id})
@@ -125,7 +128,7 @@ class FullNode:
                     self.journal,
                     recovery.records,
                     self.settings,
-                    validator_key,
+                    voting_keys,
                     make_engine,
                     self._make_host,
                     self._watch,
@@ -177,7 +180,16 @@ class FullNode:
             rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
-        own_key = b"" if validator_key is None else validator_key.public_key
+        self.onions = OnionKeeper(
+            rules,
+            chain,
+            mempool,
+            clock,
+            validator_key,
+            self.entrance.submit,
+            self._spawn,
+            lambda: self.catching_up.is_syncing,
+        )
         self.proposer = Proposer(
             rules,
             chain,
@@ -185,7 +197,8 @@ class FullNode:
             mempool,
             clock,
             budget,
-            own_key,
+            lambda: self.engines.public_key,
+            self.onions.find_reveal,
             chain.read_block,
             self._post,
             self._on_built,
@@ -358,6 +371,7 @@ class FullNode:
             self.desk.on_final(block.header)
             self.herald.on_final(block)
         self.accuser.retry()
+        self.onions.retry()
         self._send_status()
         self.store.checkpoint_if_due(self._state)
         self.engines.on_final()

@@ -67,7 +67,12 @@ def is_boundary(height: int, epoch_blocks: int) -> bool:
 
 def is_tail(header: Header, parent: Header, epoch_blocks: int) -> bool:
     """Whether the block, in its parent's epoch, stands past that epoch's boundary (consensus.md, Epochs)."""
-    return header.epoch == parent.epoch and is_boundary(parent.height, epoch_blocks)
+    return is_tail_place(parent, header.epoch, epoch_blocks)
+
+
+def is_tail_place(parent: Header, epoch: int, epoch_blocks: int) -> bool:
+    """Whether a block of `epoch` on this parent is a tail."""
+    return epoch == parent.epoch and is_boundary(parent.height, epoch_blocks)
 
 
 def encode_set(epoch_set: EpochSet) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from consensus.crypto import PrivateKey
+from consensus.genesis import LEADER_ROUND_ROBIN
 from consensus.ledger import bond, unbond
 from consensus.transaction import (
     KIND_BOND,
@@ -33,7 +34,13 @@ class FullNodes:
     """`nodes[i]` runs, or is None. `start`, `join` them, and `close`."""
 
     def __init__(
-        self, folder: Path, seed: int, *, block_interval_ms: int = 40, epoch_blocks: int = 0
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        block_interval_ms: int = 40,
+        epoch_blocks: int = 0,
+        leader_election: str = LEADER_ROUND_ROBIN,
     ) -> None:
         self.rng = random.Random(seed)
         plan = NetworkPlan(
@@ -42,6 +49,7 @@ class FullNodes:
             block_interval_ms=block_interval_ms,
             module_names=(),
             epoch_blocks=epoch_blocks,
+            leader_election=leader_election,
         )
         self.network: Network = create_network(folder, plan, self.rng.randbytes)
         self.homes = list(self.network.homes)

@@ -69,7 +69,7 @@ async def test_a_newcomer_bonds_votes_and_proposes_and_who_unbonds_goes(four: Fu
     assert four.get(fifth).own_index is None
     await four.submit(0, [four.found(FOUNDER, fifth)])
     await four.wait("its seat", lambda: four.get(fifth).own_index is not None)
-    key = four.get(fifth).proposer._public_key
+    key = four.get(fifth).engines.public_key
     await four.wait("a block of its own", lambda: _proposed(four, 0, key))
     await four.submit(0, [four.unbond(FOUNDER, four.network.accounts[FOUNDER].address)])
     await four.wait("that it has left", lambda: four.get(fifth).own_index is None)
