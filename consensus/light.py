@@ -62,7 +62,8 @@ class LightSettings:
 class FinalHeader:
     """A header and what makes its block final: a finalization of it, or of a descendant in its epoch.
 
-    links: the headers from its child to the certified one, tails too; empty when it is certified itself.
+    links: the headers from its child to the certified one; empty when it is certified itself. Of tails the last is
+    enough, for each names its boundary block.
     """
 
     header: Header
@@ -220,7 +221,7 @@ def check_final(final: FinalHeader, validators: ValidatorSet, chain_id: str, ver
         raise Rejected(f"{len(final.links)}, at most {LINKS_MAX} allowed", field="links", code="size")
     last = final.header
     for link in final.links:
-        if link.parent_hash != last.hash or link.epoch != final.header.epoch:
+        if not block.is_link(link, last):
             raise Rejected("do not lead to the certified block", field="links", code="links")
         last = link
     subject = final.certificate.subject

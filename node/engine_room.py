@@ -173,7 +173,9 @@ class EngineRoom:
     def list_records(self) -> list[Record]:
         """What a peer that has just come should know, oldest first."""
         old = () if self._old is None else self._old.engine.list_records()
-        return [*old, *self._current.engine.list_records()]
+        # Of an epoch that is over, certificates say all; a vote would be heard after the end.
+        certificates = [record for record in old if isinstance(record, Certificate)]
+        return [*certificates, *self._current.engine.list_records()]
 
     # --- life ---------------------------------------------------------------------------------------
 

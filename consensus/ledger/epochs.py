@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consensus import codec, crypto
 from consensus.block import Header
@@ -21,6 +21,9 @@ from consensus.errors import Fault
 from consensus.ledger import records as rec
 from consensus.ledger.records import Records
 from consensus.vote import VALIDATORS_MAX, Validator, ValidatorSet
+
+if TYPE_CHECKING:
+    from consensus.ledger.state import View
 
 _SETS_KEPT: Final = 16  # decoded: this epoch's, the next one's, and those that evidence speaks of
 _SET_ITEMS_MAX: Final = 5 * VALIDATORS_MAX + 1  # three fields and their array each
@@ -73,6 +76,11 @@ def is_tail(header: Header, parent: Header, epoch_blocks: int) -> bool:
 def is_tail_place(parent: Header, epoch: int, epoch_blocks: int) -> bool:
     """Whether a block of `epoch` on this parent is a tail."""
     return epoch == parent.epoch and is_boundary(parent.height, epoch_blocks)
+
+
+def compute_tail_mark(parent: View) -> bytes:
+    """What a tail on this parent has as `reveal`: the hash of its epoch's boundary block (`block.is_link`)."""
+    return parent.header.reveal if parent.is_tail else parent.header.hash
 
 
 def encode_set(epoch_set: EpochSet) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from consensus import light
-from consensus.block import Header, compute_leaf
+from consensus.block import Header, compute_leaf, is_link
 from consensus.errors import NotYet, Rejected
 from consensus.ledger import epochs
 from consensus.ledger import records as rec
@@ -185,6 +185,33 @@ def test_a_final_tail_makes_the_boundary_block_final() -> None:
     trust = source.advance(source.trust_genesis(), replace(source.update(3), final=final))
     assert trust.header.height == 3
     assert source.refuse(trust, replace(source.update(3), final=source.finalize(tail))) == "tail"
+
+
+def test_of_many_tails_the_last_one_proves_the_boundary_block() -> None:
+    source = Source()
+    source.grow_to(1)
+    view, tails = source.chain.view, []
+    for _ in range(5):
+        built = source.chain.build(view=view, epoch=0)
+        view = view.extend(built.delta)
+        tails.append(built.block.header)
+    for links in ((tails[4],), tuple(tails)):
+        final = source.finalize(source.header(3), links=links)
+        trust = source.advance(source.trust_genesis(), replace(source.update(3), final=final))
+        assert trust.header.height == 3
+
+
+@pytest.mark.parametrize("height", [2, 3])
+def test_a_layer_that_was_made_from_a_forged_blocks_hash_links_to_nothing(height: int) -> None:
+    """Who picks an onion may make a layer of any hash, of a block that nobody signed, too."""
+    source = Source()
+    source.grow_to(1)
+    real = source.header(height)
+    forged = replace(real, state_root=b"s" * 32)
+    revealing = replace(real, reveal=forged.hash)
+    assert not is_link(revealing, forged)
+    update = Update(source.finalize(forged, links=(revealing,)), source.sets[0], source.sets[1])
+    assert source.refuse(source.trust_genesis(), update) == "links"
 
 
 # --- what it refuses --------------------------------------------------------------------------------
