@@ -56,7 +56,9 @@ class Desk:
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
         self._explaining = asyncio.Lock()
-        self._light = LightDesk(node.rules, node.chain, node.store, self._get_proof, self._get_history_tree)
+        self._light = LightDesk(
+            node.rules, node.chain, node.store, node.set_shelf, self._get_proof, self._get_history_tree
+        )
 
     # --- the node -----------------------------------------------------------------------------------
 

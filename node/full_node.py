@@ -56,14 +56,16 @@ from node.recovery import recover
 from node.runtime import Host, Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
-from node.store.disk import Disk
+from node.store.disk import Disk, RealDisk
 from node.store.index import Index
 from node.store.index_buffer import OpenIndex
+from node.store.set_shelf import SetShelf
 from node.verification import Verifier
 from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 
+SETS_NAME: Final = "sets.log"
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
 HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
 
@@ -111,6 +113,8 @@ class FullNode:
         with ExitStack() as undo:
             undo.callback(self.store.close)
             undo.callback(self.journal.close)
+            self.set_shelf = SetShelf.open(files.home / SETS_NAME, disk or RealDisk())
+            undo.callback(self.set_shelf.close)
             self.chain = Chain(self._state, self.rules.parameters.epoch_blocks)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
@@ -286,6 +290,7 @@ class FullNode:
             stack.callback(self.store.close)
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
+            stack.callback(self.set_shelf.close)
             stack.push_async_callback(self.verifier.close)
             stack.push_async_callback(self.judge_room.close)
             stack.push_async_callback(self.catching_up.close)

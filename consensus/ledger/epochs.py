@@ -90,7 +90,8 @@ def encode_set(epoch_set: EpochSet) -> bytes:
 
 
 @lru_cache(maxsize=_SETS_KEPT)
-def _decode_set(record: bytes) -> EpochSet:
+def decode_set(record: bytes) -> EpochSet:
+    """The set that a record of ours holds. Raises Rejected when it is none."""
     entries = codec.decode(record, what="set", bytes_max=rec.VALUE_BYTES_MAX, items_max=_SET_ITEMS_MAX)
     validators = tuple(Validator(key, stake) for key, stake, _ in entries)
     return EpochSet(ValidatorSet(validators), tuple(operator for _, _, operator in entries))
@@ -109,7 +110,7 @@ def get_key(epoch: int) -> bytes:
 def find_set(records: Records, epoch: int) -> EpochSet | None:
     """The set of an epoch, or None when it is forgotten or not fixed yet."""
     record = records.get(get_key(epoch)) if 0 <= epoch < 1 << 64 else None
-    return None if record is None else _decode_set(record)
+    return None if record is None else decode_set(record)
 
 
 def get_set(records: Records, epoch: int) -> EpochSet:
