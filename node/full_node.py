@@ -73,8 +73,8 @@ HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms w
 class FullNode:
     """Construct in a running loop, `start`, wait for `failed` or for your own reasons, `close`.
 
-    Given a clock, rng, disk, executor, network, engine, index and metrics, and no API, it asks the machine for
-    nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
+    Given a clock, rng, disk, executor, network, engine, index and metrics, files whose keys are all there, and no API, it
+    asks the machine for nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
     """
 
     def __init__(
