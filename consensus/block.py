@@ -110,6 +110,19 @@ def compute_transactions_root(
     return merkle.compute_root(list(starmap(_pack_leaf, zip(ids, scores, outcomes, strict=True))))
 
 
+def is_link(header: Header, below: Header) -> bool:
+    """Whether what makes this block final makes the one `below` final: it is its child, or a tail of it.
+
+    A tail names its boundary block in `reveal`, however many tails lie between. That of another block is a layer of an onion,
+    which its proposer could have made from the hash of anything; so the state must be the same: it holds that layer itself.
+    """
+    if header.epoch != below.epoch:
+        return False
+    named = (header.height, header.state_root, header.history_root, header.transaction_count, header.reveal)
+    is_tail = named == (below.height, below.state_root, below.history_root, 0, below.hash)
+    return header.parent_hash == below.hash or is_tail
+
+
 def compute_certificate_digest(certificate: vote.Certificate | None) -> bytes:
     return crypto.hash_bytes(b"" if certificate is None else vote.encode_certificate(certificate))
 

@@ -13,7 +13,7 @@ honest validator signed, and no honest one signs in an epoch whose set it has no
 
 Invariant: pure; nothing is believed beyond `trusting_ms` of the trusted header's time, for then its
 validators may have taken their stake home (weak subjectivity). Two final blocks that exclude each
-other are a `Fork`, with all evidence that two certificates hold.
+other are a `Fork` (forks.py).
 Source: Braithwaite et al., "Tendermint light client" (2020), and ICS-07: trust level 1/3. Leaves out: fetching.
 """
 
@@ -26,13 +26,14 @@ from typing import Final
 from consensus import block, codec, crypto, merkle, vote
 from consensus.block import Header
 from consensus.errors import NotYet, Rejected
+from consensus.forks import Fork
 from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger import scoring
 from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.record_proofs import RecordProof, verify_record_proof
 from consensus.ledger.rules import compute_modules_digest
 from consensus.ledger.state import Account
-from consensus.vote import FINALIZE, Certificate, Evidence, ValidatorSet, Verifier, Vote, is_conflict
+from consensus.vote import FINALIZE, Certificate, ValidatorSet, Verifier
 
 LINKS_MAX: Final = 4096  # headers between a final block and the certified one, as nodes keep them
 STEPS_MAX: Final = 64  # of `follow`: halvings of 2^32 epochs, twice
@@ -62,7 +63,8 @@ class LightSettings:
 class FinalHeader:
     """A header and what makes its block final: a finalization of it, or of a descendant in its epoch.
 
-    links: the headers from its child to the certified one, tails too; empty when it is certified itself.
+    links: the headers from its child to the certified one; empty when it is certified itself. Of tails the last is
+    enough, for each names its boundary block.
     """
 
     header: Header
@@ -87,29 +89,6 @@ class Trust:
     validators: ValidatorSet
     next_validators: ValidatorSet
     final: FinalHeader | None = None
-
-
-class Fork(Rejected):
-    """Two final blocks exclude each other: more than a third of the stake broke the protocol, or a liar lies.
-
-    evidence: what two certificates prove, for a transaction of the kind "evidence" each. It is empty when the
-    two are of different views: then the nullification of the lower view, asked of a node, gives it
-    (`find_evidence`).
-    """
-
-    def __init__(
-        self, first: FinalHeader | None, second: FinalHeader, evidence: tuple[Evidence, ...]
-    ) -> None:
-        self.first = first
-        self.second = second
-        self.evidence = evidence
-        height = second.header.height
-        super().__init__(
-            f"block {height} is final as 0x{second.header.hash.hex()}, and another is",
-            field="header",
-            mend="trust neither; report the evidence",
-            code="fork",
-        )
 
 
 # --- trust --------------------------------------------------------------------------------------------
@@ -188,9 +167,7 @@ def advance(
                 mend="ask for the boundary block, or a later one",
                 code="tail",
             )
-        first = trust.final
-        certificates = () if first is None else (first.certificate,)
-        raise Fork(first, update.final, find_evidence((*certificates, update.final.certificate)))
+        raise Fork(trust.final, update.final, update.validators)
     if header.height > old.height and header.timestamp_ms < old.timestamp_ms:
         raise Rejected(
             f"{header.timestamp_ms} is before the trusted {old.timestamp_ms}",
@@ -220,7 +197,7 @@ def check_final(final: FinalHeader, validators: ValidatorSet, chain_id: str, ver
         raise Rejected(f"{len(final.links)}, at most {LINKS_MAX} allowed", field="links", code="size")
     last = final.header
     for link in final.links:
-        if link.parent_hash != last.hash or link.epoch != final.header.epoch:
+        if not block.is_link(link, last):
             raise Rejected("do not lead to the certified block", field="links", code="links")
         last = link
     subject = final.certificate.subject
@@ -316,7 +293,7 @@ def check_agreement(
     is_tail = (mine.state_root, mine.history_root) == (theirs.state_root, theirs.history_root)
     if mine.hash != theirs.hash and not is_tail:
         check_final(known, validators, settings.chain_id, verify)
-        raise Fork(known, other, find_evidence((known.certificate, other.certificate)))
+        raise Fork(known, other, validators)
 
 
 # --- what lies below a trusted header -----------------------------------------------------------------
@@ -380,25 +357,3 @@ def read_modules(header: Header, modules_record: bytes) -> tuple[ModuleEntry, ..
         raise Rejected("are not those that the header commits to", field="modules", code="modules")
     entries = codec.decode(modules_record, what="modules", bytes_max=MODULES_BYTES_MAX)
     return tuple(ModuleEntry(*entry) for entry in entries)
-
-
-# --- lies ---------------------------------------------------------------------------------------------
-
-
-def find_evidence(certificates: Sequence[Certificate]) -> tuple[Evidence, ...]:
-    """Every lie that these certificates prove: two votes of one validator that contradict each other.
-
-    Signatures were checked. One lie of each validator is enough; the first found stands.
-    """
-    held: dict[tuple[int, int, int], list[Vote]] = {}
-    found: dict[tuple[int, int], Evidence] = {}
-    for certificate in certificates:
-        subject = certificate.subject
-        for signer, signature in certificate.signatures:
-            new = Vote(subject, signer, signature)
-            votes = held.setdefault((subject.epoch, subject.view, signer), [])
-            for earlier in votes:
-                if is_conflict(earlier, new):
-                    found.setdefault((subject.epoch, signer), Evidence(earlier, new))
-            votes.append(new)
-    return tuple(found[key] for key in sorted(found))

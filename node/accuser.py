@@ -9,29 +9,25 @@ Leaves out: finding lies (the engine), and punishing them (`consensus/ledger/acc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from consensus import crypto
 from consensus.bft.evidence import compute_offence, encode_evidence
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import epochs, staking
 from consensus.ledger.rules import Rules
-from consensus.transaction import KIND_EVIDENCE, Transaction, sign_transaction
+from consensus.transaction import KIND_EVIDENCE, Transaction
 from consensus.vote import Evidence
 from node.chain import Chain
 from node.clock import Clock
 from node.mempool.mempool import Mempool
-from node.mempool.receipts import Outcome, Receipt
+from node.mempool.receipts import Outcome
+from node.own_account import Spawn, Submit, sign_next
 
 log = logging.getLogger("assay.accuser")
 
 WAITING_MAX: Final = 64  # liars at a time; a third of them would have broken the chain
 RETRY_BLOCKS: Final = 16  # between two tries: a few seconds
-
-Submit = Callable[[Sequence[bytes]], Coroutine[Any, Any, list[Receipt]]]
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @dataclass(slots=True)
@@ -98,23 +94,14 @@ class Accuser:
 
     def _sign(self, operator: bytes, evidence: Evidence) -> Transaction:
         assert self._key is not None  # on_evidence saw it
-        parameters, view = self._rules.parameters, self._chain.final_view
-        account = view.get_account(self._key.address)
-        pending = self._mempool.get_pending(self._key.address)
-        nonce = 0 if account is None else account.nonce_next
-        now_ms = view.header.timestamp_ms
-        if parameters.clock != CLOCK_WORKLOAD:
-            now_ms = max(now_ms, self._clock.now_ms())
-        return sign_transaction(
+        return sign_next(
             self._key,
-            self._rules.chain_id,
+            self._rules,
+            self._chain,
+            self._mempool,
+            self._clock,
             kind=KIND_EVIDENCE,
-            nonce=max(nonce, pending[-1].nonce + 1) if pending else nonce,
             receiver=operator,
-            amount=0,
-            fee=parameters.fee_units_min,
-            timestamp_ms=now_ms,
-            expires_ms=now_ms + parameters.lifetime_ms_max,
             payload=encode_evidence(evidence),
         )
 

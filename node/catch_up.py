@@ -298,7 +298,8 @@ class CatchUp:
         for place, header in enumerate((*headers, *links)):
             is_tail = place >= len(headers) and epochs.is_tail(header, parent, self._chain.epoch_blocks)
             height = parent.height if is_tail else parent.height + 1
-            if (header.parent_hash, header.height, header.epoch) != (parent.hash, height, epoch):
+            is_link = blocks.is_link(header, parent) if is_tail else header.parent_hash == parent.hash
+            if not is_link or (header.height, header.epoch) != (height, epoch):
                 raise Rejected("do not link to our final block", field="final_blocks", code="link")
             parent = header
         certificate = vote.decode_certificate(raw_certificate)

@@ -1,8 +1,9 @@
 """A node's home folder and its settings: what is this node's own, as opposed to the chain's.
 
     genesis.json   what all nodes agree on          node.json      names, addresses, pacing (this file)
-    node.key       proves who speaks to peers       validator.key  signs votes (absent: an observer)
-    blocks.log  index/  checkpoints/  journal       models/        artifacts of the modules in genesis
+    node.key       proves who speaks to peers       validator.key  operates the validator, and votes (absent: an observer)
+    voting-N.key   keys that votes were rotated to (`voting_keys.py`)
+    blocks.log  index/  checkpoints/  journal  sets.log       models/        artifacts of the modules in genesis
 
 Invariant: nothing in node.json changes what is valid. Key files are mode 0600 and hold one line of hex.
 """

@@ -1,13 +1,11 @@
 """The desk: answers the HTTP API's questions from the node's rooms (implements `api.door.NodeDoor`).
 
-Invariant: reads only; what costs more than one bounded read of the disk (explaining a transaction of
-long ago re-executes its chain from the nearest checkpoint) runs in a thread, one at a time.
-Leaves out: HTTP, JSON and limits (`node/api/`).
+Invariant: reads only, and no more than one bounded read of the disk at a time. Leaves out: HTTP, JSON and limits
+(`node/api/`); transactions, stake and what light clients ask have desks of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
@@ -17,7 +15,7 @@ from consensus import codec, merkle, vote
 from consensus.block import Block, Header
 from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
-from consensus.ledger.scoring import REFUSE, Explanation, ValidationModule
+from consensus.ledger.scoring import ValidationModule
 from consensus.transaction import Transaction
 from node.api import door
 from node.api.door import (
@@ -26,11 +24,9 @@ from node.api.door import (
     BlockRecord,
     Event,
     HistoryPage,
-    MempoolEntry,
     MempoolPage,
     ModelRecord,
     ModuleProfile,
-    ModuleVerdict,
     PeerRecord,
     RefusalRecord,
     StatusRecord,
@@ -40,9 +36,8 @@ from node.api.door import (
 )
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.light_desk import LightDesk
-from node.mempool import receipts
-from node.mempool.receipts import Outcome
 from node.stake_desk import StakeDesk
+from node.transaction_desk import TransactionDesk, record_final
 
 if TYPE_CHECKING:
     from node.full_node import FullNode
@@ -55,8 +50,10 @@ class Desk:
         self._node = node
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
-        self._explaining = asyncio.Lock()
-        self._light = LightDesk(node.rules, node.chain, node.store, self._get_proof, self._get_history_tree)
+        self._transactions = TransactionDesk(node)
+        self._light = LightDesk(
+            node.rules, node.chain, node.store, node.set_shelf, self._get_proof, self._get_history_tree
+        )
 
     # --- the node -----------------------------------------------------------------------------------
 
@@ -97,96 +94,25 @@ class Desk:
     # --- transactions -------------------------------------------------------------------------------
 
     def get_wait_ms(self) -> int:
-        return self._node.entrance.get_wait_ms()
+        return self._transactions.get_wait_ms()
 
     async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
-        return [_answer(receipt) for receipt in await self._node.entrance.submit(raws)]
+        return await self._transactions.submit(raws)
 
     async def score(self, transaction: Transaction) -> VerdictRecord:
-        node = self._node
-        node.rules.check_form(transaction)
-        view = node.chain.final_view
-        verdicts = node.rules.evaluate(view, (transaction,))
-        return VerdictRecord(
-            transaction,
-            int(verdicts.score[0]),
-            int(verdicts.outcome[0]),
-            view.header.height,
-            _name(node.rules.explain(view, (transaction,), 0)),
-        )
+        return await self._transactions.score(transaction)
 
     def get_transaction(self, transaction_id: bytes) -> TransactionRecord | None:
-        node = self._node
-        place = node.store.find_transaction(transaction_id)
-        if place is not None:
-            block = node.store.get_block_at(place[0])
-            assert block is not None  # final blocks are stored
-            return _record_final(block, place[1])
-        pending = node.mempool.get(transaction_id)
-        if pending is not None:
-            score, outcome = node.mempool.get_verdict(transaction_id) or (None, None)
-            return TransactionRecord(pending, "pending", score=score, outcome=outcome)
-        return self._find_dropped(transaction_id)
-
-    def _find_dropped(self, transaction_id: bytes) -> TransactionRecord | None:
-        node = self._node
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            reasons = tuple(
-                contribution.words
-                for _, explanation in refusal.explanations
-                for contribution in explanation.contributions
-                if contribution.contribution > 0
-            )
-            return TransactionRecord(
-                refusal.transaction, "refused", score=refusal.score, outcome=REFUSE, reasons=reasons
-            )
-        drop = node.mempool.get_drop(transaction_id)
-        if drop is None or drop.transaction is None:
-            return None
-        return TransactionRecord(
-            drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
-        )
+        return self._transactions.get_transaction(transaction_id)
 
     async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
-        node = self._node
-        place = node.store.find_transaction(transaction_id)
-        if place is not None:
-            block = node.store.get_block_at(place[0])
-            assert block is not None  # final blocks are stored
-            async with self._explaining:
-                return await asyncio.to_thread(self._explain_final, block, place[1])
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            return VerdictRecord(
-                refusal.transaction, refusal.score, REFUSE, refusal.height, _name(refusal.explanations)
-            )
-        pending = node.mempool.get(transaction_id)
-        return None if pending is None else await self.score(pending)
-
-    def _explain_final(self, block: Block, index: int) -> VerdictRecord:
-        """On the state it was judged on: its parent's, rebuilt from the nearest earlier checkpoint."""
-        node = self._node
-        state = node.store.rebuild_state(block.header.height - 1)
-        explanations = node.rules.explain(state.view(), block.transactions, index)
-        return VerdictRecord(
-            block.transactions[index],
-            block.scores[index],
-            block.outcomes[index],
-            block.header.height - 1,
-            _name(explanations),
-        )
+        return await self._transactions.explain(transaction_id)
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
-        drop = self._node.mempool.get_drop(transaction_id)
-        if drop is None or drop.code not in ("refused", "policy"):
-            return None
-        return RefusalRecord(drop.id, drop.code, drop.reason, drop.score, drop.height, drop.clock_ms)
+        return self._transactions.get_refusal(transaction_id)
 
     def get_mempool(self, limit: int) -> MempoolPage:
-        mempool = self._node.mempool
-        entries = tuple(MempoolEntry(entry.tx, entry.score) for entry in mempool.get_page(limit))
-        return MempoolPage(len(mempool), mempool.size_bytes, entries)
+        return self._transactions.get_mempool(limit)
 
     # --- blocks -------------------------------------------------------------------------------------
 
@@ -270,7 +196,7 @@ class Desk:
         for height, index in places:
             block = store.get_block_at(height)
             assert block is not None  # final blocks are stored
-            records.append(_record_final(block, index))
+            records.append(record_final(block, index))
         return HistoryPage(tuple(records), places[-1] if len(places) == limit else None)
 
     # --- proofs -------------------------------------------------------------------------------------
@@ -381,38 +307,7 @@ class Desk:
         return self._node.events.subscribe(last_event_id)
 
 
-def _answer(receipt: receipts.Receipt) -> door.Receipt:
-    """A mempool's receipt as the API tells it; what was known before counts as accepted."""
-    match receipt.outcome:
-        case Outcome.ACCEPTED | Outcome.KNOWN:
-            return door.Receipt(receipt.id, "accepted", score=receipt.score)
-        case Outcome.REFUSED:
-            return _tell(receipt, "refused")
-        case Outcome.REJECTED:
-            return _tell(receipt, "rejected")
-
-
-def _tell(receipt: receipts.Receipt, outcome: door.ReceiptOutcome) -> door.Receipt:
-    return door.Receipt(receipt.id, outcome, receipt.code, receipt.reason, receipt.score, receipt.retry_ms)
-
-
-def _record_final(block: Block, index: int) -> TransactionRecord:
-    return TransactionRecord(
-        block.transactions[index],
-        "final",
-        block.header.height,
-        index,
-        block.hash,
-        block.scores[index],
-        block.outcomes[index],
-    )
-
-
 def _describe(module: ValidationModule, row: bytes) -> Mapping[str, int]:
     """What a module says of an account's row, if it offers `describe_row`; a module need not."""
     describe: Callable[[bytes], Mapping[str, int]] | None = getattr(module, "describe_row", None)
     return {} if describe is None else describe(row)
-
-
-def _name(explanations: tuple[tuple[str, Explanation], ...]) -> tuple[ModuleVerdict, ...]:
-    return tuple(ModuleVerdict(name, explanation) for name, explanation in explanations)

@@ -1,7 +1,7 @@
 """The engine's host: performs what the engine asks for, with the node's rooms and its network.
 
 Implements `runtime.Host`; the runtime has made durable what an effect depends on before it comes here. Of an
-engine whose epoch is over, only what it tells others is still performed: its blocks are final or forgotten.
+engine whose epoch is over, only the certificates that it tells others are: its blocks are final or forgotten.
 Invariant: no effect blocks, and none is answered here: a room answers later, by an event. Leaves out: the
 engine's loop, timers and journal (`runtime.py`); frames of peers (`frame_door.py`).
 """
@@ -129,16 +129,24 @@ class EngineHost:
         self._on_finalization = on_finalization
         self.is_over = False  # the epoch: set by whoever has started the next one's engine
 
+    def _is_late(self, message: contract.Message) -> bool:
+        """Whether it is a voice of an epoch that ended here, perhaps in this very turn: its certificates say all."""
+        return self.is_over and isinstance(message, (vote.Vote, Proposal))
+
     def broadcast(self, message: contract.Message, peers_max: int | None) -> None:
+        if self._is_late(message):
+            return
         frame = self._pack(message)
-        if peers_max is None:
+        peers = self._network.peers()
+        if peers_max is None or len(peers) <= peers_max:
             self._network.broadcast(frame)
             return
-        peers = self._network.peers()
-        for peer in self._rng.sample(peers, min(peers_max, len(peers))):
+        for peer in self._rng.sample(peers, peers_max):
             self._network.send(peer.node_key, frame)
 
     def send(self, peer: bytes, message: contract.Message) -> None:
+        if self._is_late(message):
+            return
         self._network.send(peer, self._pack(message))
 
     def _pack(self, message: contract.Message) -> Frame:

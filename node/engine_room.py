@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from consensus import crypto
 from consensus.bft.contract import (
     BlockBuilt,
     BlockFetched,
@@ -41,6 +40,7 @@ from node.journal import Journal
 from node.observation import Vigil
 from node.runtime import Host, Runtime
 from node.store.store import Store
+from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 
@@ -61,7 +61,8 @@ def get_epoch(message: Message) -> int:
 @dataclass(frozen=True, slots=True)
 class EngineMeans:
     """What engines are made of. make_host: of an epoch, with what is told of finalizations; watch: what it is
-    wrapped in (the simulated world's); records: the journal's, of this epoch and later ones."""
+    wrapped in (the simulated world's); records: the journal's, of this epoch and later ones; keys: this node's, of
+    which each epoch's set names one at most."""
 
     rules: Rules
     chain: Chain
@@ -69,7 +70,7 @@ class EngineMeans:
     journal: Journal
     records: Sequence[Record]
     settings: NodeConfig
-    validator_key: crypto.PrivateKey | None
+    keys: VotingKeys
     make_engine: MakeEngine
     make_host: Callable[[int, Callable[[Certificate], None]], EngineHost]
     watch: Callable[[EngineHost], Host]
@@ -81,6 +82,7 @@ class EngineMeans:
 class _Running:
     epoch: int
     own_index: int | None
+    public_key: bytes  # the key of that seat; empty without one
     engine: NodeEngine
     host: EngineHost
     runtime: Runtime
@@ -104,10 +106,11 @@ class EngineRoom:
 
     def _make(self) -> _Running:
         """The engine of the next block's epoch, not started yet."""
-        means, epoch, key = self._means, self._means.chain.epoch, self._means.validator_key
+        means, epoch = self._means, self._means.chain.epoch
         validators = means.chain.find_validators(epoch)
         if validators is None:
             raise Fault(f"the set of epoch {epoch} is missing", field="state.records")
+        key = means.keys.find(validators)
         own_index = None if key is None else validators.get_index(key.public_key)
         if self._vigil is not None and self._vigil.begin(epoch, validators, own_index):
             self._allow(epoch, 0)
@@ -121,12 +124,12 @@ class EngineRoom:
             own_index,
             means.journal.compute_observe_until(epoch),
         )
-        sign = None if key is None or own_index is None else key.sign
+        sign = None if key is None else key.sign
         host = means.make_host(epoch, self._observe)
         watched = means.watch(host)
         engine = means.make_engine(config, sign)
         runtime = Runtime(engine, means.journal, watched, means.on_fault)
-        return _Running(epoch, own_index, engine, host, runtime)
+        return _Running(epoch, own_index, b"" if key is None else key.public_key, engine, host, runtime)
 
     # --- what others read ---------------------------------------------------------------------------
 
@@ -138,6 +141,11 @@ class EngineRoom:
     def own_index(self) -> int | None:
         """This node's seat in the current epoch, or None."""
         return self._current.own_index
+
+    @property
+    def public_key(self) -> bytes:
+        """The key of that seat; empty without one."""
+        return self._current.public_key
 
     @property
     def engine(self) -> NodeEngine:
@@ -165,7 +173,9 @@ class EngineRoom:
     def list_records(self) -> list[Record]:
         """What a peer that has just come should know, oldest first."""
         old = () if self._old is None else self._old.engine.list_records()
-        return [*old, *self._current.engine.list_records()]
+        # Of an epoch that is over, certificates say all; a vote would be heard after the end.
+        certificates = [record for record in old if isinstance(record, Certificate)]
+        return [*certificates, *self._current.engine.list_records()]
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -218,6 +228,9 @@ class EngineRoom:
         self._means.journal.enter_epoch(self._means.chain.epoch)
         self._current = self._make()
         log.info("epoch begins", extra={"epoch": self._current.epoch, "validator": self._current.own_index})
+        if old.public_key and self._current.public_key and old.public_key != self._current.public_key:
+            told = {"old": old.public_key.hex(), "new": self._current.public_key.hex()}
+            log.warning("votes with another key from now on, and never with the old one again", extra=told)
         self.start()
         self._on_epoch()
 

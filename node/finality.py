@@ -84,7 +84,7 @@ class Finality:
         self._waiting = None
         final = tuple(entry.block for entry in branch if not entry.delta.is_tail)
         tails = [entry.block.header for entry in branch if entry.delta.is_tail]
-        self._store.put_final(certificate, final, tails)
+        self._store.put_final(certificate, final, tails[-1:])  # it names the boundary block: decision 45
         self._store.sync()
         self.commit_stored(final)
 

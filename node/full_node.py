@@ -50,18 +50,22 @@ from node.network.handshake import Identity
 from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
 from node.observation import Vigil
+from node.onion_keeper import OnionKeeper
 from node.proposer import Proposer
 from node.recovery import recover
 from node.runtime import Host, Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
-from node.store.disk import Disk
+from node.store.disk import Disk, RealDisk
 from node.store.index import Index
 from node.store.index_buffer import OpenIndex
+from node.store.set_shelf import SetShelf
 from node.verification import Verifier
+from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 
+SETS_NAME: Final = "sets.log"
 TICK_SECONDS: Final = 0.5  # statuses, expiry and catching up are looked at this often
 HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms when they are full
 
@@ -69,8 +73,8 @@ HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms w
 class FullNode:
     """Construct in a running loop, `start`, wait for `failed` or for your own reasons, `close`.
 
-    Given a clock, rng, disk, executor, network, engine, index and metrics, and no API, it asks the machine for
-    nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
+    Given a clock, rng, disk, executor, network, engine, index and metrics, files whose keys are all there, and no API, it
+    asks the machine for nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class FullNode:
         self._tasks: set[asyncio.Task[None]] = set()
         validator_key = files.validator_key
         self.address = (validator_key or self.node_key).address
+        voting_keys = VotingKeys(validator_key, files.read_voting_keys)
         self.genesis_header = self.rules.create_genesis_state().header
         self.metrics = metrics or NodeMetrics()
         self.metrics.node.info({"name": self.settings.name, "chain": self.rules.chain_id})
@@ -108,6 +113,8 @@ class FullNode:
         with ExitStack() as undo:
             undo.callback(self.store.close)
             undo.callback(self.journal.close)
+            self.set_shelf = SetShelf.open(files.home / SETS_NAME, disk or RealDisk())
+            undo.callback(self.set_shelf.close)
             self.chain = Chain(self._state, self.rules.parameters.epoch_blocks)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
@@ -125,7 +132,7 @@ class FullNode:
                     self.journal,
                     recovery.records,
                     self.settings,
-                    validator_key,
+                    voting_keys,
                     make_engine,
                     self._make_host,
                     self._watch,
@@ -177,7 +184,16 @@ class FullNode:
             rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
-        own_key = b"" if validator_key is None else validator_key.public_key
+        self.onions = OnionKeeper(
+            rules,
+            chain,
+            mempool,
+            clock,
+            validator_key,
+            self.entrance.submit,
+            self._spawn,
+            lambda: self.catching_up.is_syncing,
+        )
         self.proposer = Proposer(
             rules,
             chain,
@@ -185,7 +201,8 @@ class FullNode:
             mempool,
             clock,
             budget,
-            own_key,
+            lambda: self.engines.public_key,
+            self.onions.find_reveal,
             chain.read_block,
             self._post,
             self._on_built,
@@ -273,6 +290,7 @@ class FullNode:
             stack.callback(self.store.close)
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
+            stack.callback(self.set_shelf.close)
             stack.push_async_callback(self.verifier.close)
             stack.push_async_callback(self.judge_room.close)
             stack.push_async_callback(self.catching_up.close)
@@ -358,6 +376,7 @@ class FullNode:
             self.desk.on_final(block.header)
             self.herald.on_final(block)
         self.accuser.retry()
+        self.onions.retry()
         self._send_status()
         self.store.checkpoint_if_due(self._state)
         self.engines.on_final()

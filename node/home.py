@@ -49,6 +49,7 @@ class NetworkPlan:
     admin: bool = False  # give every home a token for admin calls
     epoch_blocks: int = 0  # 0: one everlasting epoch
     churn_bp_max: int = genesis.WHOLE_BP  # no cap: one of four may come or go at once
+    leader_election: str = genesis.LEADER_ROUND_ROBIN
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -77,7 +78,7 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
-        parameters=_plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max),
+        parameters=_plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max, plan.leader_election),
         validators=vote.ValidatorSet(
             tuple(
                 vote.Validator(key.public_key, stake)
@@ -129,6 +130,7 @@ def create_home(
     timestamp_ms: int,
     random_bytes: RandomBytes,
     epoch_blocks: int = 0,
+    leader_election: str = genesis.LEADER_ROUND_ROBIN,
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
 
@@ -145,7 +147,7 @@ def create_home(
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
             timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
-            parameters=_plan_parameters(clock, epoch_blocks),
+            parameters=_plan_parameters(clock, epoch_blocks, leader_election=leader_election),
             validators=vote.ValidatorSet((vote.Validator(validator_key.public_key, STAKE),)),
             accounts=((validator_key.address, ACCOUNT_BALANCE),),
             reporters=(validator_key.address,),
@@ -276,8 +278,15 @@ def _lay_out(folder: Path) -> Iterator[Path]:
 
 
 def _plan_parameters(
-    clock: str, epoch_blocks: int, churn_bp_max: int = genesis.WHOLE_BP
+    clock: str,
+    epoch_blocks: int,
+    churn_bp_max: int = genesis.WHOLE_BP,
+    leader_election: str = genesis.LEADER_ROUND_ROBIN,
 ) -> genesis.Parameters:
+    if leader_election == genesis.LEADER_ONION and not epoch_blocks:
+        raise Rejected(
+            "draws leaders anew in every epoch", field="--leader-election", mend="add --epoch-blocks N"
+        )
     parameters = genesis.Parameters(clock=clock)
     if clock == genesis.CLOCK_WORKLOAD:
         # A replay packs a day into a second: what waits a minute of ours is months old in the workload.
@@ -292,6 +301,7 @@ def _plan_parameters(
             churn_bp_max=churn_bp_max,
             unbonding_epochs=UNBONDING_EPOCHS,
             unbonding_ms=UNBONDING_MS,
+            leader_election=leader_election,
         )
     return parameters
 

@@ -5,7 +5,7 @@ gave. A checkpoint alone is enough: genesis, which a node may serve, is block 0'
 history commits to block 0.
 
 Errors: what a node shows and does not hold is Rejected (code "checkpoint_age": the user's own), two final
-blocks that exclude each other are `light.Fork`. On a workload's clock age cannot be told: no limit is kept.
+blocks that exclude each other are `forks.Fork`. On a workload's clock age cannot be told: no limit is kept.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any, Final
 from consensus import codec, crypto, light
 from consensus.block import Header
 from consensus.errors import Fault, Rejected
+from consensus.forks import Fork
 from consensus.genesis import CLOCK_WORKLOAD, Genesis, ModuleEntry, read_genesis
 from consensus.ledger import records as rec
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.state import Account
-from consensus.light import Fork, LightSettings, TransactionProof, Trust, Update
+from consensus.light import LightSettings, TransactionProof, Trust, Update
 from node.api import light_forms
 from node.api.json_reading import get_field, read_hex, read_int
 from node.api.kind_forms import form_evidence
@@ -213,9 +214,27 @@ class LightClient:
         """Both blocks with their certificates, and each lie with its liar: what `assay stake accuse` takes."""
         header = fork.second.header
         operators = self._operators.get(header.epoch, ())
+        proof = fork.proof
+        proves = None
+        if proof is not None:
+
+            def name(signers: tuple[int, ...]) -> list[str]:
+                return ["0x" + operators[signer].hex() for signer in signers if signer < len(operators)]
+
+            proves = {
+                "epoch": proof.epoch,
+                "views": list(proof.views),
+                "liars_stake_min": proof.liars_stake_min,
+                "total_stake": fork.total_stake,
+                "signed_both": name(proof.signed_both),
+                "signed_lower_view": name(proof.signed_lower),
+                "wanted": proof.wanted,
+                "words": proof.describe(fork.total_stake),
+            }
         return {
             "chain_id": self.genesis.chain_id,
             "height": header.height,
+            "proves": proves,
             "blocks": [
                 light_forms.form_final(final) for final in (fork.first, fork.second) if final is not None
             ],

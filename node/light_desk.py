@@ -1,15 +1,15 @@
 """The light desk: what somebody needs who trusts no node: final headers with their sets, and proofs.
 
 The state forgets a set with the evidence that could speak of it. Where epochs are short a header is trusted
-for longer than that, so the sets that became final while this node ran are remembered, and those of the first
-two epochs stand in genesis. Invariant: reads the final view and the store, and remembers SETS_MAX sets. Leaves out: what the proofs prove (`consensus/light.py`).
+for longer than that, so sets that became final are kept on a shelf (`store/set_shelf.py`), over restarts too,
+and those of the first two epochs stand in genesis. Invariant: reads the final view, the store and the shelf, and tells
+no set but the one that a header names. Leaves out: what the proofs prove (`consensus/light.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Final
 
 from consensus import codec, genesis, merkle
 from consensus.block import Header
@@ -20,11 +20,10 @@ from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord
 from node.chain import Chain
+from node.store.set_shelf import SetShelf
 from node.store.store import Store
 
 Finality = tuple[Certificate | None, tuple[Header, ...]]
-
-SETS_MAX: Final = 1_024  # epochs; sets that do not change from one to the next are one object
 
 
 class LightDesk:
@@ -35,6 +34,7 @@ class LightDesk:
         rules: Rules,
         chain: Chain,
         store: Store,
+        shelf: SetShelf,
         get_finality: Callable[[int], Finality],
         get_history: Callable[[int], merkle.HashTree],
     ) -> None:
@@ -43,7 +43,11 @@ class LightDesk:
         self._store = store
         self._get_finality = get_finality
         self._get_history = get_history
-        self._sets: dict[int, EpochSet] = {}  # by epoch, rising
+        self._shelf = shelf
+        # Those that the state still knows: the shelf may be new, or have lost its end in a crash.
+        oldest = max(0, chain.epoch - rules.parameters.unbonding_epochs)
+        for epoch in range(oldest, chain.epoch + 1):
+            self.remember(epoch)
 
     @cached_property
     def genesis_json(self) -> bytes:
@@ -60,27 +64,28 @@ class LightDesk:
         header = self._store.get_header(height) if height <= final_height else None
         if header is None:
             return None
-        sets = self._find_set(header.epoch), self._find_set(header.epoch + 1)
-        if sets[0] is None or sets[1] is None:
+        now, following = self._find_set(header.epoch), self._find_set(header.epoch + 1)
+        if now is None or following is None:
             return None
+        told = now.validators.digest, following.validators.digest
+        if told != (header.validators_digest, header.next_validators_digest):
+            return None  # the shelf is of another home
         certificate, links = self._get_finality(height)
-        return UpdateRecord(header, certificate, links, sets[0], sets[1])
+        return UpdateRecord(header, certificate, links, now, following)
 
     def remember(self, epoch: int) -> None:
-        """Call when a block of this epoch became final: its set and the next one's are kept in memory."""
-        view = self._chain.final_view
+        """Call when a block of this epoch became final: its set and the next one's are kept."""
+        if not self._rules.parameters.epoch_blocks:
+            return
         for wanted in (epoch, epoch + 1):
-            found = None if wanted in self._sets else view.find_set(wanted)
+            found = None if wanted in self._shelf else self._chain.final_view.find_set(wanted)
             if found is not None:
-                last = self._sets.get(wanted - 1)
-                self._sets[wanted] = last if last is not None and last == found else found
-        while len(self._sets) > SETS_MAX:
-            del self._sets[next(iter(self._sets))]
+                self._shelf.add(wanted, found)
 
     def _find_set(self, epoch: int) -> EpochSet | None:
         if epoch <= 1 or not self._rules.parameters.epoch_blocks:
             return epochs.create_genesis_set(self._rules.validators)
-        return self._chain.final_view.find_set(epoch) or self._sets.get(epoch)
+        return self._chain.final_view.find_set(epoch) or self._shelf.get(epoch)
 
     def prove_history(self, height: int, anchor_height: int) -> HistoryProof | None:
         """That the block of this height is below the final one of anchor_height; None unless both are."""

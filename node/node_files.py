@@ -7,19 +7,22 @@ Leaves out: how a home is laid out (`home.py`) and its files' form (`config.py`,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from consensus.crypto import PrivateKey
 from consensus.ledger.rules import Rules
-from node import config, modules
+from node import config, modules, voting_keys
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFiles:
     """home: where the node's store and journal go, on whatever disk it is given.
 
-    validator_key: None for an observer, which signs nothing.
+    validator_key: of the account that operates the validator, and what it votes with until it rotates that; None for an
+    observer. read_voting_keys: those that it rotated to, as the home has them when it is asked.
     """
 
     home: Path
@@ -27,6 +30,7 @@ class NodeFiles:
     rules: Rules
     node_key: PrivateKey
     validator_key: PrivateKey | None
+    read_voting_keys: Callable[[], Sequence[PrivateKey]] = tuple
 
 
 def read_node_files(home: Path) -> NodeFiles:
@@ -41,4 +45,5 @@ def read_node_files(home: Path) -> NodeFiles:
         rules,
         config.read_key(home / "node.key"),
         config.read_key(validator_path) if validator_path.exists() else None,
+        partial(voting_keys.read_voting_keys, home),
     )

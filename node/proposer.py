@@ -36,7 +36,11 @@ ROUNDS_MAX: Final = 4  # each costs a build; after so many, what is left can wai
 
 
 class Proposer:
-    """Answers Build. `on_built` is told of each block, and of what was refused while building it."""
+    """Answers Build. `on_built` is told of each block, and of what was refused while building it.
+
+    get_public_key: with which this validator votes in the current epoch. find_reveal: for the beacon, of a block of
+    an epoch on a view.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,8 @@ class Proposer:
         mempool: Mempool,
         clock: Clock,
         budget: BlockBudget,
-        public_key: bytes,
+        get_public_key: Callable[[], bytes],
+        find_reveal: Callable[[View, int], bytes],
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
         on_built: Callable[[Built, list[Judged]], None],
@@ -57,7 +62,8 @@ class Proposer:
         self._mempool = mempool
         self._clock = clock
         self._budget = budget
-        self._public_key = public_key
+        self._get_public_key = get_public_key
+        self._find_reveal = find_reveal
         self._read_block = read_block
         self._post = post
         self._on_built = on_built
@@ -84,9 +90,7 @@ class Proposer:
         branch = self._chain.get_branch(parent)
         candidates: list[Transaction] = []
         # Past its epoch's boundary a block is a tail and takes no transactions: it stays empty, and comes in time.
-        is_tail = epochs.is_boundary(view.header.height, self._chain.epoch_blocks) and (
-            view.header.epoch == build.parent.epoch
-        )
+        is_tail = epochs.is_tail_place(view.header, build.parent.epoch, self._chain.epoch_blocks)
         if len(branch) < UNFINAL_BLOCKS_MAX and not is_tail:
             included = {tx.id for entry in branch for tx in entry.block.transactions}
             parameters = self._rules.genesis.parameters
@@ -101,9 +105,10 @@ class Proposer:
                 candidates,
                 epoch=build.parent.epoch,
                 view_number=build.view,
-                proposer_key=self._public_key,
+                proposer_key=self._get_public_key(),
                 now_ms=self._clock.now_ms(),
                 certificate=build.certificate,
+                reveal=self._find_reveal(view, build.parent.epoch),
             )
         except (Rejected, NotYet) as reason:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})

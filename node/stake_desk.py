@@ -99,7 +99,7 @@ class StakeDesk:
             public_key=key,
             address=operator,
             stake=self._now.get_stake(operator),
-            is_self=crypto.compute_address(key) == self._own_address,
+            is_self=self._own_address in (operator, crypto.compute_address(key)),
             next_stake=self._next.get_stake(operator),
             voting_key=stake.voting_key,
             bonded=stake.tokens,

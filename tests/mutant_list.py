@@ -62,6 +62,11 @@ STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
     f"consensus/ledger/{name}.py"
     for name in ("staking", "bond", "unbond", "withdraw", "accusation", "rewards", "selection", "epochs")
 )
+BEACON: Final = "pytest tests/unit/test_beacon.py"
+ONIONS: Final = "pytest tests/unit/test_onion_keeper.py"
+KEEPER: Final = "node/onion_keeper.py"
+VOTING_KEYS: Final = "pytest tests/unit/test_voting_keys.py"
+ENGINE_HOST: Final = "pytest tests/unit/test_engine_host.py"
 LIGHT_CLIENT: Final = "consensus/light.py"
 NODE_JOURNAL: Final = "node/journal.py"
 NODE_OBSERVATION: Final = "node/observation.py"
@@ -421,7 +426,7 @@ STAKE_MUTANTS: Final = (
     _mutant("supply-uncapped", "the supply never passes 2^53 - 1", (STAKING,), (REWARDS, "min(parameters.reward_units, money.issuable)", "parameters.reward_units")),
     _mutant("absence-forgiven", "who is absent is jailed", (STAKING,), (REWARDS, "if is_absent and stake.status == staking.BONDED:", "if is_absent and stake.status == staking.JAILED:")),
     _mutant("liar-rewarded", "a liar's rewards are burned", (STAKING,), (REWARDS, "return supply.burn(records, reward)", "return records")),
-    _mutant("tail-with-transactions", "a tail is empty", (STAKING,), ("consensus/ledger/block_checks.py", "        _check_tail(block, parent)\n", "        pass\n")),
+    _mutant("tail-with-transactions", "a tail is empty", (STAKING,), ("consensus/ledger/block_checks.py", "        _check_tail(block, view)\n", "        pass\n")),
     _mutant("tail-committed", "a tail is never committed", (STAKING,), ("consensus/ledger/state.py", "if delta.is_tail:", "if delta.is_tail and not self.account_count:")),
     _mutant("tail-rises", "past the boundary heights stay", (EPOCHS_CHANGE, EPOCH_EDGES), (REPLICA, "return height if self._config.height_max is None else min(height, self._config.height_max)", "return height")),
     _mutant("signs-past-the-end", "nothing is signed once the boundary is final", (EPOCH_EDGES,), (REPLICA, "return self.is_ended or is_unknown", "return is_unknown")),
@@ -436,6 +441,14 @@ STAKE_MUTANTS: Final = (
     _mutant("other-epochs-votes-count", "a vote counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch == self._config.epoch:\n                    self._take_vote", "if subject.epoch >= 0:\n                    self._take_vote")),
     _mutant("other-epochs-certificates-count", "a certificate counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch != self._config.epoch or subject.view <= self._final_view:\n            if subject.view", "if subject.view <= self._final_view:\n            if subject.view")),
     _mutant("later-epochs-dropped", "the journal's records of later epochs than the store's bind", (JOURNAL,), (NODE_JOURNAL, "if frame_epoch < epoch:", "if frame_epoch != epoch:")),
+    _mutant("tail-names-nothing", "a tail names its boundary block", (BEACON,), ("consensus/ledger/block_checks.py", "if block.header.reveal != mark:", "if block.header.reveal != mark and not block.header.reveal:")),
+    _mutant("link-by-a-layer", "a tail has its boundary block's state, not only its hash", (LIGHT,), ("consensus/block.py", "named == (below.height, below.state_root, below.history_root, 0, below.hash)", "header.reveal == below.hash")),
+    _mutant("every-tail-shown", "one tail proves the boundary block final", (NODE_EPOCHS,), ("node/finality.py", "tails[-1:]", "tails")),
+    _mutant("commits-while-behind", "who is behind commits to nothing", (ONIONS,), (KEEPER, "if tip and not self._is_behind() and", "if tip and")),
+    _mutant("onion-used-twice", "an era's onion is committed to once", (ONIONS,), (KEEPER, "onion.is_layer(found.tip) or onion.is_layer(found.pending)", "onion.is_layer(found.pending)")),
+    _mutant("layer-below-the-pending-one", "a commitment counts two epochs on", (ONIONS, BEACON), ("consensus/ledger/beacon.py", "return self.pending if self.pending and epoch >= self.since else self.tip", "return self.pending or self.tip")),
+    _mutant("newest-key-votes", "in each epoch the key votes that its set names", (VOTING_KEYS,), ("node/voting_keys.py", "(key for key in own if validators.get_index(key.public_key) is not None)", "reversed(own)")),
+    _mutant("voice-of-an-ended-epoch", "nothing is heard of an epoch that is over", (ENGINE_HOST,), ("node/engine_host.py", "return self.is_over and isinstance(message, (vote.Vote, Proposal))", "return False")),
     _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
     _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
     _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),

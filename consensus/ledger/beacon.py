@@ -57,12 +57,17 @@ class Onion:
         if not 1 <= layers <= LAYERS_MAX:
             raise Rejected(f"{layers}, use 1 to {LAYERS_MAX}", field="layers", code="range")
         self._below: dict[bytes, bytes] = {}
+        self._secret = secret
         layer = secret
         for _ in range(layers):
             above = compute_layer_above(layer)
             self._below[above] = layer
             layer = above
         self.tip = layer
+
+    def is_layer(self, layer: bytes) -> bool:
+        """Whether it is one of this onion's, the innermost included."""
+        return layer in self._below or layer == self._secret
 
     def find_reveal(self, tip: bytes) -> bytes:
         """The layer below `tip`; empty when it is not of this onion, or the last one."""

@@ -70,7 +70,8 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
     operator = epoch_set.get_operator(header.proposer)
     if operator is None:
         raise Rejected(f"is not a validator of epoch {epoch}", field="header.proposer", code="proposer")
-    beacon.check_reveal(view.records, parameters, operator, epoch, header.reveal)
+    if not epochs.is_tail(header, parent, parameters.epoch_blocks):
+        beacon.check_reveal(view.records, parameters, operator, epoch, header.reveal)
     next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
         ("modules_digest", header.modules_digest, rules.modules_digest),
@@ -98,13 +99,14 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
             code="size",
         )
     if epochs.is_tail(header, parent, parameters.epoch_blocks):
-        _check_tail(block, parent)
+        _check_tail(block, view)
     else:
         _check_time(block, parent, parameters, now_ms)
 
 
-def _check_tail(block: Block, parent: Header) -> None:
-    """consensus.md, Epochs: no transactions, the parent's state and time."""
+def _check_tail(block: Block, view: View) -> None:
+    """consensus.md, Epochs: no transactions, the parent's state and time, and the boundary block's hash."""
+    parent, mark = view.header, epochs.compute_tail_mark(view)
     if block.transactions:
         raise Rejected(
             f"{len(block.transactions)} past the boundary of epoch {parent.epoch}",
@@ -112,8 +114,12 @@ def _check_tail(block: Block, parent: Header) -> None:
             mend="put them into the next epoch",
             code="tail",
         )
-    if block.header.reveal:
-        raise Rejected("a tail reveals nothing", field="header.reveal", mend="leave it empty", code="reveal")
+    if block.header.reveal != mark:
+        raise Rejected(
+            f"is 0x{block.header.reveal.hex()}, a tail names its boundary block 0x{mark.hex()}",
+            field="header.reveal",
+            code="tail",
+        )
     if block.header.timestamp_ms != parent.timestamp_ms:
         raise Rejected(
             f"{block.header.timestamp_ms}, a tail has its parent's {parent.timestamp_ms}",

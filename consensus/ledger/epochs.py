@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consensus import codec, crypto
 from consensus.block import Header
@@ -21,6 +21,9 @@ from consensus.errors import Fault
 from consensus.ledger import records as rec
 from consensus.ledger.records import Records
 from consensus.vote import VALIDATORS_MAX, Validator, ValidatorSet
+
+if TYPE_CHECKING:
+    from consensus.ledger.state import View
 
 _SETS_KEPT: Final = 16  # decoded: this epoch's, the next one's, and those that evidence speaks of
 _SET_ITEMS_MAX: Final = 5 * VALIDATORS_MAX + 1  # three fields and their array each
@@ -67,7 +70,17 @@ def is_boundary(height: int, epoch_blocks: int) -> bool:
 
 def is_tail(header: Header, parent: Header, epoch_blocks: int) -> bool:
     """Whether the block, in its parent's epoch, stands past that epoch's boundary (consensus.md, Epochs)."""
-    return header.epoch == parent.epoch and is_boundary(parent.height, epoch_blocks)
+    return is_tail_place(parent, header.epoch, epoch_blocks)
+
+
+def is_tail_place(parent: Header, epoch: int, epoch_blocks: int) -> bool:
+    """Whether a block of `epoch` on this parent is a tail."""
+    return epoch == parent.epoch and is_boundary(parent.height, epoch_blocks)
+
+
+def compute_tail_mark(parent: View) -> bytes:
+    """What a tail on this parent has as `reveal`: the hash of its epoch's boundary block (`block.is_link`)."""
+    return parent.header.reveal if parent.is_tail else parent.header.hash
 
 
 def encode_set(epoch_set: EpochSet) -> bytes:
@@ -77,7 +90,8 @@ def encode_set(epoch_set: EpochSet) -> bytes:
 
 
 @lru_cache(maxsize=_SETS_KEPT)
-def _decode_set(record: bytes) -> EpochSet:
+def decode_set(record: bytes) -> EpochSet:
+    """The set that a record of ours holds. Raises Rejected when it is none."""
     entries = codec.decode(record, what="set", bytes_max=rec.VALUE_BYTES_MAX, items_max=_SET_ITEMS_MAX)
     validators = tuple(Validator(key, stake) for key, stake, _ in entries)
     return EpochSet(ValidatorSet(validators), tuple(operator for _, _, operator in entries))
@@ -96,7 +110,7 @@ def get_key(epoch: int) -> bytes:
 def find_set(records: Records, epoch: int) -> EpochSet | None:
     """The set of an epoch, or None when it is forgotten or not fixed yet."""
     record = records.get(get_key(epoch)) if 0 <= epoch < 1 << 64 else None
-    return None if record is None else _decode_set(record)
+    return None if record is None else decode_set(record)
 
 
 def get_set(records: Records, epoch: int) -> EpochSet:

@@ -381,6 +381,7 @@ def _seal_tail(
         validators_digest=epochs.get_set(view.records, free.epoch).validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
+        reveal=epochs.compute_tail_mark(view),
     )
     slots = np.zeros(0, dtype=np.int64)
     rows = np.zeros((0, view.row_bytes), dtype=np.uint8)

@@ -253,7 +253,10 @@ class View:
             raise Fault(
                 f"block {delta.header.height} is not a child of block {self.header.height}", field="view"
             )
-        return View(self._state, (*self.deltas, delta), delta.header)
+        deltas = self.deltas
+        if self.is_tail:
+            deltas = deltas[:-1]  # it changed nothing, and a thousand tails need not be walked through
+        return View(self._state, (*deltas, delta), delta.header)
 
     def find_slots(self, addresses: Sequence[bytes]) -> list[int]:
         """The slot of each address, -1 where there is no such account."""

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a new chain: let its validators change every N blocks (default 0: never)",
     )
+    parser.add_argument(
+        "--leader-election",
+        choices=("round_robin", "onion"),
+        default="round_robin",
+        help="of a new chain with --epoch-blocks: leaders in turn (default), or drawn from what validators reveal",
+    )
     parser.add_argument("--model", metavar="FILE", help="the fraud model (default: the one that ships)")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
 
@@ -71,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         timestamp_ms=SystemClock().now_ms(),
         random_bytes=os.urandom,
         epoch_blocks=args.epoch_blocks,
+        leader_election=args.leader_election,
     )
     print(f"home       {args.home}")
     print(f"chain      {made.chain_id}  genesis digest 0x{made.digest.hex()}")

@@ -45,8 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )  # fmt: skip
         if name in ("bond", "rotate"):
             own.add_argument(
-                "--voting-key", required=name == "rotate", metavar="FILE",
-                help="the key that is to vote (default: validator.key of --home, else --key)",
+                "--voting-key", metavar="FILE",
+                help="the key that is to vote (default: validator.key of --home, else --key)" if name == "bond"
+                else "the key that is to vote (default: a new one, made in --home, which its node finds by itself)",
             )  # fmt: skip
         if name == "unbond":
             units = own.add_mutually_exclusive_group(required=True)
@@ -137,7 +138,8 @@ async def _make_drafts(
         case "unjail":
             return [Draft(own, 0, transaction.KIND_UNJAIL, **terms)]
         case "rotate":
-            payload = rotation.sign_rotation(_find_voting_key(args, key), chain_id, own)
+            voting_key = await _find_new_voting_key(client, args, own)
+            payload = rotation.sign_rotation(voting_key, chain_id, own)
             return [Draft(own, 0, transaction.KIND_ROTATE_KEY, payload, staking.POSITION_BYTES, **terms)]
         case _:
             return [
@@ -185,6 +187,40 @@ def _find_voting_key(args: argparse.Namespace, key: PrivateKey) -> PrivateKey:
         return read_private_key(Path(args.voting_key))
     own = None if args.home is None else Path(args.home) / "validator.key"
     return key if own is None or not own.is_file() else read_private_key(own)
+
+
+async def _find_new_voting_key(client: NodeClient, args: argparse.Namespace, own: bytes) -> PrivateKey:
+    """The key of --voting-key, or one in a node's home: made now, unless an earlier rotation failed."""
+    import os
+    import sys
+    from pathlib import Path
+
+    from consensus import crypto
+    from consensus.errors import Rejected
+    from node.api.json_reading import read_hex
+    from node.endpoints import read_private_key
+    from node.voting_keys import make_voting_key
+
+    if args.voting_key is not None:
+        return read_private_key(Path(args.voting_key))
+    if args.home is None or not (Path(args.home) / "node.json").is_file():
+        raise Rejected(
+            "no key to rotate to",
+            field="--voting-key",
+            mend="give --home of the validator's node, which then gets a new one, or --voting-key FILE",
+        )
+    found = await _find_validator(client, own)
+    if found is None:
+        raise Rejected(
+            f"0x{own.hex()} operates no validator",
+            field="--key",
+            mend="give the operator's",
+            code="not_found",
+        )
+    in_use = read_hex(found["voting_key"], "voting_key", crypto.KEY_BYTES)
+    path, key = make_voting_key(Path(args.home), in_use, os.urandom)
+    print(f"voting key 0x{key.public_key.hex()}: {path}", file=sys.stderr)
+    return key
 
 
 def _find_address(args: argparse.Namespace) -> bytes:

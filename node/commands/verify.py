@@ -98,11 +98,14 @@ def _write_fork(report: dict[str, Any], path: str | None) -> dict[str, Any]:
     write_file(file, json.dumps(document, indent=1) + "\n")
     count = len(document["evidence"])
     words = f"evidence against {count} validators" if count else "both certificates"
+    proves = document["proves"]
+    told = f"; {proves['words']}" if proves is not None else ""
     return {
         "ok": False,
-        "problem": f"{report['problem']}; {words}: {file}",
+        "problem": f"{report['problem']}{told}; {words}: {file}",
         "code": "fork",
         "file": str(file),
+        "proves": proves,
         "accused": [item["operator"] for item in document["evidence"]],
     }
 
@@ -130,7 +133,7 @@ async def _verify(
 ) -> dict[str, Any]:
     from contextlib import AsyncExitStack
 
-    from consensus.light import Fork
+    from consensus.forks import Fork
     from node.client import NodeClient
     from node.clock import SystemClock
     from node.light_client import LightNode, open_client

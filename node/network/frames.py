@@ -19,7 +19,7 @@ HASH_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 
 BLOCK_RAW_BYTES_MAX: Final = BLOCK_BYTES_MAX + 2 * vote.CERTIFICATE_BYTES_MAX  # what decode_block takes
-LINKS_MAX: Final = 256  # headers between a final block and the descendant certified for it; a few in practice
+LINKS_MAX: Final = 256  # headers between a final block and the descendant certified for it, and one tail more
 # The largest frame is one full block with the proof that it is final: 4.15 MB, 0.07 and 0.13 MB. A limit of
 # aiohttp's 4 MiB would cut full blocks off; every byte more is memory that a stranger can make us hold.
 FRAME_BYTES_MAX: Final = 4_500_000

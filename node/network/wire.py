@@ -315,7 +315,9 @@ def _unpack_final_blocks(
             lengths, joined, "final_blocks.raws", count_max=FINAL_BLOCKS_MAX, length_max=BLOCK_RAW_BYTES_MAX
         ),
         codec.check_bytes(certificate, "final_blocks.certificate", length_max=vote.CERTIFICATE_BYTES_MAX),
-        _split(link_lengths, links, "final_blocks.links", count_max=LINKS_MAX, length_max=HEADER_BYTES_MAX),
+        _split(
+            link_lengths, links, "final_blocks.links", count_max=LINKS_MAX + 1, length_max=HEADER_BYTES_MAX
+        ),
     )
     if bool(frame.raws) != bool(frame.certificate) or (frame.links and not frame.raws):
         raise Rejected("blocks and their certificate come together", field="final_blocks", code="body")

@@ -30,7 +30,7 @@ from consensus.vote import (
     check_evidence,
 )
 from node.simulation.seats import EPOCH_VIEWS, AllNodes, Seats, compute_place, is_same
-from node.simulation.turns import Turns
+from node.simulation.turns import Draws, Turns
 
 LIVENESS_VIEWS_MAX: Final = 40  # after healing: a few rounds of bad leaders, and the standstill before them
 LIVENESS_MS_MAX: Final = 60_000  # in simulated time; several full standstill periods
@@ -67,7 +67,7 @@ class SafetyChecker:
     accusations: list[Evidence] = field(default_factory=list)
     opened: dict[int, int] = field(default_factory=dict)  # node -> the last epoch that it began
     rounds_max: int = 0  # the most that any engine kept at once
-    _turns: dict[int, Turns] = field(default_factory=dict)
+    _turns: dict[int, Turns | Draws] = field(default_factory=dict)
     _blocks: dict[bytes, BlockRef] = field(default_factory=dict)  # that honest nodes notarized, in epochs
 
     def __post_init__(self) -> None:
@@ -295,7 +295,17 @@ class SafetyChecker:
             raise Violation(f"epochs: node {node} signs in epoch {epoch}, whose validators nobody knows yet")
         return seats
 
-    def _get_turns(self, epoch: int) -> Turns:
+    def draw(self, node: int, epoch: int, draws: Draws) -> None:
+        """Leaders of this epoch are drawn; a node that enters it has this seed."""
+        if node not in self.honest:
+            return
+        known = self._turns.get(epoch)
+        if not isinstance(known, Draws):
+            self._turns[epoch] = draws
+        elif known.seed != draws.seed:
+            raise Violation(f"equal seeds: node {node} draws other leaders in epoch {epoch} than others do")
+
+    def _get_turns(self, epoch: int) -> Turns | Draws:
         turns = self._turns.get(epoch)
         if turns is None:
             stakes = [validator.stake for validator in self.sets[epoch].validators.validators]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.errors import Rejected
+from consensus.genesis import LEADER_ONION, LEADER_ROUND_ROBIN
 from node.simulation import faults as fault
 from node.simulation.faults import Fault
 from node.simulation.villains import VILLAINS, parse_villain
@@ -31,8 +32,8 @@ class SimulationConfig:
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
     between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
-    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever. faulty_ms: length of the phase with faults. All times are simulated ms: those
-    of the engine are short, so that a short run holds many views.
+    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever. leader_election: genesis's, of whole nodes. faulty_ms: length of the
+    phase with faults. All times are simulated ms: those of the engine are short, so that a short run holds many views.
     """
 
     nodes: int = 4
@@ -62,6 +63,7 @@ class SimulationConfig:
     standstill_ms_max: int = 1_600
     full_nodes: bool = False
     epoch_blocks: int = 0
+    leader_election: str = LEADER_ROUND_ROBIN
     lost_journals: float = 0.0
     restarts: float = 0.0
     pauses: float = 0.0
@@ -93,6 +95,18 @@ class SimulationConfig:
             item.check(self.nodes)
         if self.epoch_blocks < 0:
             raise Rejected("must be 0 (no epochs) or more", field="--epoch-blocks", mend="use e.g. 8")
+        if self.leader_election not in (LEADER_ROUND_ROBIN, LEADER_ONION):
+            raise Rejected(
+                f'"{self.leader_election}" is unknown',
+                field="--leader-election",
+                mend=f"use {LEADER_ROUND_ROBIN} or {LEADER_ONION}",
+            )
+        if self.leader_election == LEADER_ONION and not (self.full_nodes and self.epoch_blocks):
+            raise Rejected(
+                "is for whole nodes and epochs",
+                field="--leader-election",
+                mend="add --full-nodes and --epoch-blocks N",
+            )
         if self.equivocators < 0 or self.absent < 0:
             raise Rejected("must be 0 or more", field="--equivocators")
         if 3 * self.weigh_faulty() >= sum(self.all_stakes) and not self.is_beyond_promise:

@@ -21,7 +21,9 @@ from consensus.vote import Certificate
 from node.store.block_file import Damage
 
 ORPHAN_HEIGHTS_KEPT: Final = 64  # bodies beside the final chain that a lagging peer may still ask for
-LINKS_MAX: Final = 4096  # headers between a final block and the certified descendant, as one mark stores them
+LINKS_MAX: Final = (
+    4096  # headers between a final block and the certified one, as one mark stores them; 256 by catching up
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,16 @@ def decode_mark(payload: bytes) -> FinalityMark:
 
 
 def check_mark(mark: FinalityMark) -> None:
-    """Raises Rejected unless the certificate finalizes the block through its links."""
+    """Raises Rejected unless the certificate finalizes the block through its links.
+
+    A slip of the disk's is found so; whether a link is a lie (`block.is_link`) was checked before it was stored.
+    """
     subject = mark.certificate.subject
     if subject.kind != vote.FINALIZE:
         raise Rejected("is not a finalization", field="finality mark.certificate", code="certificate")
     last = mark.block_hash
     for header in mark.links:
-        if header.parent_hash != last:
+        if last not in (header.parent_hash, header.reveal):  # a tail names its boundary block
             raise Rejected(
                 "do not link the block to the certified one", field="finality mark.links", code="links"
             )

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from consensus.crypto import PrivateKey
+from consensus.genesis import LEADER_ROUND_ROBIN
 from consensus.ledger import bond, unbond
+from consensus.ledger.rotation import sign_rotation
 from consensus.transaction import (
     KIND_BOND,
+    KIND_ROTATE_KEY,
     KIND_TRANSFER,
     KIND_UNBOND,
     KIND_UNJAIL,
@@ -33,7 +36,13 @@ class FullNodes:
     """`nodes[i]` runs, or is None. `start`, `join` them, and `close`."""
 
     def __init__(
-        self, folder: Path, seed: int, *, block_interval_ms: int = 40, epoch_blocks: int = 0
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        block_interval_ms: int = 40,
+        epoch_blocks: int = 0,
+        leader_election: str = LEADER_ROUND_ROBIN,
     ) -> None:
         self.rng = random.Random(seed)
         plan = NetworkPlan(
@@ -42,6 +51,7 @@ class FullNodes:
             block_interval_ms=block_interval_ms,
             module_names=(),
             epoch_blocks=epoch_blocks,
+            leader_election=leader_election,
         )
         self.network: Network = create_network(folder, plan, self.rng.randbytes)
         self.homes = list(self.network.homes)
@@ -164,19 +174,32 @@ class FullNodes:
         return self.sign(sender, operator, amount=amount, payload=payload, kind=KIND_BOND)
 
     def unjail(self, place: int) -> Transaction:
-        """By the account of this node's key, which operates a validator of genesis and must have money."""
+        return self._operate(place, KIND_UNJAIL, 0, b"")
+
+    def rotate(self, place: int, key: PrivateKey, nonce: int) -> Transaction:
+        """The validator of this node's account votes with `key` from the next set on that is fixed."""
+        operator = self._get_operator(place).address
+        return self._operate(place, KIND_ROTATE_KEY, nonce, sign_rotation(key, self.chain_id, operator))
+
+    def _get_operator(self, place: int) -> PrivateKey:
         key = read_node_files(self.homes[place]).validator_key
         assert key is not None
+        return key
+
+    def _operate(self, place: int, kind: int, nonce: int, payload: bytes) -> Transaction:
+        """By the account of this node's key, which operates a validator of genesis and must have money."""
+        key = self._get_operator(place)
         return sign_transaction(
             key,
             self.chain_id,
-            kind=KIND_UNJAIL,
-            nonce=0,
+            kind=kind,
+            nonce=nonce,
             receiver=key.address,
             amount=0,
             fee=1,
             timestamp_ms=10,
             expires_ms=10_000,
+            payload=payload,
         )
 
     def unbond(self, sender: int, operator: bytes) -> Transaction:

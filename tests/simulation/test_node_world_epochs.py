@@ -97,3 +97,28 @@ def test_a_journal_that_forgets_the_epoch_it_entered_is_caught(monkeypatch: pyte
     monkeypatch.setattr(Journal, "compute_observe_until", lambda *_: 0)
     lost = replace(FULL_NODES, lost_stores=0.8, partitions=0.9, epoch_blocks=3)
     assert find_violation(lost, range(10, 20)).startswith("single votes")
+
+
+# --- leaders that are drawn -----------------------------------------------------------------------------
+
+
+def count_reveals(world: NodeWorld) -> int:
+    reveals = [header.reveal for header in world.checkers.ledger.plain.headers if header.reveal]
+    assert len(set(reveals)) == len(reveals)  # no layer is news twice
+    return len(reveals)
+
+
+def test_drawn_leaders_reveal_in_a_calm_network(seed: int, note_replay: Callable[[str], None]) -> None:
+    world = run(replace(CALM, leader_election="onion"), seed, note_replay)
+    assert min(world.safety.opened.values()) >= 3
+    assert count_reveals(world) > 3
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_drawn_leaders_go_on_through_crashes_and_lost_stores(
+    seed: int, number: int, note_replay: Callable[[str], None]
+) -> None:
+    stormy = replace(STORMY, leader_election="onion", lost_stores=0.2, crashes=0.004)
+    world = run(stormy, seed + number, note_replay)
+    assert world.crashes > 0
+    count_reveals(world)

@@ -121,12 +121,13 @@ def test_revealing_is_bound_by_the_header(chain: BeaconChain) -> None:
 def test_a_tail_reveals_nothing(chain: BeaconChain) -> None:
     chain.reach(3)
     tail = chain.build_revealing(epoch=2).block
-    assert tail.header.reveal == b""
+    assert tail.header.reveal == chain.view.header.hash  # of its epoch's boundary block
     number = [key.public_key for key in OPERATORS].index(tail.header.proposer)
     reveal = ONIONS[number].find_reveal(beacon.get_tip(chain.view.records, OPERATORS[number].address, 2))
-    with pytest.raises(Rejected) as caught:
-        chain.check(alter(tail, reveal=reveal))
-    assert caught.value.code == "reveal"
+    for wrong in (reveal, b"", b"h" * 32):
+        with pytest.raises(Rejected) as caught:
+            chain.check(alter(tail, reveal=wrong))
+        assert caught.value.code == "tail"
 
 
 def test_only_operators_commit_and_only_where_there_is_a_beacon(chain: BeaconChain) -> None:

@@ -134,6 +134,17 @@ def test_a_tail_has_its_parents_height_and_state_and_changes_nothing() -> None:
     assert after.get_account(ANN.address) == boundary.get_account(ANN.address)
 
 
+def test_a_view_is_no_deeper_for_many_tails() -> None:
+    chain = StakingChain(make_staking_genesis(fee_units_min=0))
+    chain.reach(1)
+    view = chain.view
+    for _ in range(20):
+        view = view.extend(chain.build(view=view, epoch=0).delta)
+    assert (len(view.deltas), view.is_tail) == (1, True)
+    assert (view.root, view.records.root) == (chain.view.root, chain.view.records.root)
+    chain.rules.check_block(view, chain.build(view=view, epoch=0).block, None)
+
+
 def test_a_tail_is_never_committed_and_nothing_but_tails_stands_on_it() -> None:
     chain = make_chain()
     chain.reach(1)

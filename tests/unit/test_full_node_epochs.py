@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from consensus.bft import contract
 from consensus.ledger import epochs
-from consensus.vote import FINALIZE
+from consensus.vote import FINALIZE, Certificate, Vote
+from node import serving
 from node.audit import audit_home
+from node.engine_host import EngineHost
+from node.network import wire
+from node.stake_desk import StakeDesk
+from node.voting_keys import make_voting_key
 from tests.fakes.full_nodes import FullNodes
 
 EPOCH_BLOCKS = 4
@@ -69,7 +75,7 @@ async def test_a_newcomer_bonds_votes_and_proposes_and_who_unbonds_goes(four: Fu
     assert four.get(fifth).own_index is None
     await four.submit(0, [four.found(FOUNDER, fifth)])
     await four.wait("its seat", lambda: four.get(fifth).own_index is not None)
-    key = four.get(fifth).proposer._public_key
+    key = four.get(fifth).engines.public_key
     await four.wait("a block of its own", lambda: _proposed(four, 0, key))
     await four.submit(0, [four.unbond(FOUNDER, four.network.accounts[FOUNDER].address)])
     await four.wait("that it has left", lambda: four.get(fifth).own_index is None)
@@ -179,3 +185,78 @@ async def test_the_audit_follows_the_sets_of_all_epochs(four: FullNodes) -> None
     report = audit_home(four.homes[0], processes=0)
     assert (report.ok, report.problem) == (True, None)
     assert report.blocks > 3 * EPOCH_BLOCKS
+
+
+async def test_an_epoch_may_end_through_more_tails_than_an_answer_holds_links(
+    four: FullNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tail names its boundary block: without finality for long, what proves that block final stays as small."""
+    for module in (wire, serving):
+        monkeypatch.setattr(module, "LINKS_MAX", 2)
+    is_lost = False
+    broadcast, send = EngineHost.broadcast, EngineHost.send
+
+    def lose(host: EngineHost, message: contract.Message, peers_max: int | None) -> None:
+        if not (is_lost and _is_finalizing(message)):
+            broadcast(host, message, peers_max)
+
+    def lose_one(host: EngineHost, peer: bytes, message: contract.Message) -> None:
+        if not (is_lost and _is_finalizing(message)):
+            send(host, peer, message)
+
+    monkeypatch.setattr(EngineHost, "broadcast", lose)
+    monkeypatch.setattr(EngineHost, "send", lose_one)
+    await four.start(0, 1, 2)
+    await four.wait_final(EPOCH_BLOCKS - 2)
+    is_lost = True
+    await four.wait("tails", lambda: all(four.get(place).engine.view >= 14 for place in range(3)))
+    boundary = four.get(0).chain.get_head().height
+    assert boundary % EPOCH_BLOCKS == 0
+    is_lost = False
+    await four.wait_final(boundary + 1)
+    links = [len(four.get(place).store.get_links(boundary)) for place in range(3)]
+    assert links == [1, 1, 1]
+    await four.start(3)
+    await four.wait_final(boundary + EPOCH_BLOCKS)
+    await four.stop(0)
+    await four.start(0)
+    check_one_chain(four)
+    await four.stop(0)
+    assert audit_home(four.homes[0], processes=0).ok
+
+
+def _is_finalizing(message: contract.Message) -> bool:
+    return isinstance(message, Vote | Certificate) and message.subject.kind == FINALIZE
+
+
+async def test_a_validator_rotates_its_key_and_its_running_node_changes_over_by_itself(
+    four: FullNodes,
+) -> None:
+    """Twice, the second time with a restart between, and the first key that it rotated to deleted at last."""
+    await four.start(0, 1, 2, 3)
+    home = four.homes[3]
+    first = four.get(3).engines.public_key
+    path, second = make_voting_key(home, first, four.rng.randbytes)
+    await four.submit(0, [four.rotate(3, second, 0)])
+    await four.wait("the second key", lambda: four.get(3).engines.public_key == second.public_key)
+    await four.wait("a block of it", lambda: _proposed(four, 0, second.public_key))
+    await four.wait("its votes", lambda: _signs(four, 3))
+    _, third = make_voting_key(home, second.public_key, four.rng.randbytes)
+    await four.submit(0, [four.rotate(3, third, 1)])
+    await four.wait_final(four.get(0).chain.finalized.height + 2)
+    await four.stop(3)
+    await four.start(3)
+    await four.wait("the third key", lambda: four.get(3).engines.public_key == third.public_key)
+    path.unlink()
+    await four.stop(3)
+    await four.start(3)
+    assert four.get(3).engines.public_key == third.public_key
+    await four.wait("its votes", lambda: _signs(four, 3))
+    await four.wait_final(four.get(0).chain.finalized.height + EPOCH_BLOCKS)
+    check_one_chain(four)
+    assert all(not node.accuser._cases for node in four.nodes if node is not None)
+    own = StakeDesk(
+        four.get(3).chain.final_view, four.get(3).rules.parameters, four.get(3).address
+    ).find_own()
+    assert own is not None
+    assert (own.is_self, own.voting_key) == (True, third.public_key)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from consensus import light
-from consensus.block import Header, compute_leaf
+from consensus.block import Header, compute_leaf, is_link
 from consensus.errors import NotYet, Rejected
+from consensus.forks import Fork, find_evidence, prove_fork
 from consensus.ledger import epochs
 from consensus.ledger import records as rec
 from consensus.ledger.proofs import prove_account
 from consensus.ledger.record_proofs import prove_record
-from consensus.light import FinalHeader, Fork, LightSettings, TransactionProof, Trust, Update
+from consensus.light import FinalHeader, LightSettings, TransactionProof, Trust, Update
 from consensus.merkle import prove_inclusion
 from consensus.vote import FINALIZE, NULLIFY, Certificate, Subject, ValidatorSet, check_evidence
 from tests.ledger_chain import START_MS, Chain, alter, make_genesis
@@ -185,6 +186,33 @@ def test_a_final_tail_makes_the_boundary_block_final() -> None:
     trust = source.advance(source.trust_genesis(), replace(source.update(3), final=final))
     assert trust.header.height == 3
     assert source.refuse(trust, replace(source.update(3), final=source.finalize(tail))) == "tail"
+
+
+def test_of_many_tails_the_last_one_proves_the_boundary_block() -> None:
+    source = Source()
+    source.grow_to(1)
+    view, tails = source.chain.view, []
+    for _ in range(5):
+        built = source.chain.build(view=view, epoch=0)
+        view = view.extend(built.delta)
+        tails.append(built.block.header)
+    for links in ((tails[4],), tuple(tails)):
+        final = source.finalize(source.header(3), links=links)
+        trust = source.advance(source.trust_genesis(), replace(source.update(3), final=final))
+        assert trust.header.height == 3
+
+
+@pytest.mark.parametrize("height", [2, 3])
+def test_a_layer_that_was_made_from_a_forged_blocks_hash_links_to_nothing(height: int) -> None:
+    """Who picks an onion may make a layer of any hash, of a block that nobody signed, too."""
+    source = Source()
+    source.grow_to(1)
+    real = source.header(height)
+    forged = replace(real, state_root=b"s" * 32)
+    revealing = replace(real, reveal=forged.hash)
+    assert not is_link(revealing, forged)
+    update = Update(source.finalize(forged, links=(revealing,)), source.sets[0], source.sets[1])
+    assert source.refuse(source.trust_genesis(), update) == "links"
 
 
 # --- what it refuses --------------------------------------------------------------------------------
@@ -380,7 +408,44 @@ def test_a_fork_in_another_view_is_proven_with_the_nullification(source: Source)
     assert caught.value.evidence == ()
     nullified = source.certify(NULLIFY, 2, header.view, b"", (0, 1, 2))
     final = source.update(8).final.certificate
-    assert [lie.first.signer for lie in light.find_evidence((final, nullified))] == [0, 1, 2]
+    assert [lie.first.signer for lie in find_evidence((final, nullified))] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("parent_view", "wanted"),
+    [
+        (0, "the nullification of view 2"),
+        (2, "the two notarizations of view 2"),
+        (3, "the nullification of view 2, or two notarizations of it"),
+    ],
+)
+def test_what_a_fork_over_views_proves_is_told_and_nobody_is_accused(
+    source: Source, parent_view: int, wanted: str
+) -> None:
+    header, validators = source.header(8), source.sets[2]
+    first = source.finalize(header, (0, 1, 2, 4))
+    second = source.finalize(fork(source, 8, view=9, parent_view=parent_view), (1, 2, 3, 4))
+    assert header.view == 2
+    for pair in ((first, second), (second, first)):
+        proof = prove_fork(*pair, validators)
+        assert (proof.views, proof.signed_both, proof.signed_lower) == ((2, 9), (1, 2, 4), (0, 1, 2, 4))
+        assert proof.wanted == wanted
+        assert find_evidence([final.certificate for final in pair]) == ()
+        assert 3 * proof.liars_stake_min > validators.total
+        assert f"{wanted}" in proof.describe(validators.total)
+    signed = sum(validators.validators[signer].stake for signer in (0, 1, 2, 4))
+    least = signed + validators.quorum if parent_view < 2 else 2 * validators.quorum
+    assert proof.liars_stake_min == least - validators.total
+
+
+def test_in_one_view_all_who_signed_both_lied(source: Source) -> None:
+    proof = prove_fork(
+        source.finalize(source.header(8), (0, 1, 2, 4)),
+        source.finalize(fork(source, 8), (1, 2, 3, 4)),
+        source.sets[2],
+    )
+    stakes = [source.sets[2].validators[signer].stake for signer in (1, 2, 4)]
+    assert (proof.wanted, proof.signed_both, proof.liars_stake_min) == ("", (1, 2, 4), sum(stakes))
 
 
 def test_evidence_of_the_light_client_is_taken_by_the_chain() -> None:

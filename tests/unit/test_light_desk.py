@@ -1,14 +1,19 @@
 """The light desk: sets of epochs that the state has forgotten are still told, as many as are remembered."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from consensus.ledger import epochs
-from node import light_desk
 from node.light_desk import LightDesk
+from node.simulation.memory_disk import MemoryDisk
+from node.store import set_shelf
+from node.store.set_shelf import SetShelf
 from tests.staking_chain import StakingChain, make_staking_genesis
+
+PATH = Path("/home/sets.log")
 
 
 class Shelf:
@@ -27,10 +32,23 @@ class Shelf:
             def finalized(self) -> Any:
                 return shelf.chain.view.header
 
+            @property
+            def epoch(self) -> int:
+                return shelf.chain.epoch
+
         door: Any = Door()
         store: Any = SimpleNamespace(get_header=lambda height: self.chain.blocks[height - 1].header)
         history: Any = self.chain.history
-        self.desk = LightDesk(self.chain.rules, door, store, lambda _: (None, ()), lambda _: history)
+        self._make = lambda shelf: LightDesk(
+            self.chain.rules, door, store, shelf, lambda _: (None, ()), lambda _: history
+        )
+        self.disk = MemoryDisk()
+        self.open()
+
+    def open(self) -> None:
+        """The desk as a node has it after a start."""
+        self.shelf = SetShelf.open(PATH, self.disk)
+        self.desk = self._make(self.shelf)
 
     def grow_to(self, epoch: int) -> None:
         while self.chain.epoch < epoch:
@@ -50,7 +68,7 @@ def test_the_sets_of_epochs_that_the_state_forgot_are_told() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(light_desk, "SETS_MAX", 5)
+    monkeypatch.setattr(set_shelf, "SETS_MAX", 5)
     shelf = Shelf()
     shelf.grow_to(12)
     assert shelf.desk.get_update(3 * 3 + 1) is None
@@ -61,5 +79,62 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sets_that_stay_the_same_are_one() -> None:
     shelf = Shelf(reward_units=0)
     shelf.grow_to(4)
-    assert len(shelf.desk._sets) == 5
-    assert len({id(found) for found in shelf.desk._sets.values()}) == 1
+    assert len(shelf.shelf) == 5
+    assert len({id(found) for found in shelf.shelf._sets.values()}) == 1
+
+
+def check_told(shelf: Shelf) -> None:
+    for block in shelf.chain.blocks:
+        assert shelf.desk.get_update(block.header.height) is not None
+
+
+def test_a_node_that_starts_again_tells_the_sets_that_the_state_forgot() -> None:
+    shelf = Shelf()
+    shelf.grow_to(9)
+    shelf.open()
+    check_told(shelf)
+    shelf.grow_to(12)
+    shelf.open()
+    check_told(shelf)
+
+
+@pytest.mark.parametrize("cut", [1, 9, 40])
+def test_what_a_crash_tore_off_is_taken_from_the_state(cut: int) -> None:
+    shelf = Shelf()
+    shelf.grow_to(9)
+    data = shelf.disk.read_file(PATH) or b""
+    shelf.disk.write_file(PATH, [data[:-cut]])
+    shelf.open()
+    check_told(shelf)
+    shelf.open()
+    check_told(shelf)
+
+
+def test_damage_costs_the_old_sets_and_nothing_else() -> None:
+    shelf = Shelf()
+    shelf.grow_to(9)
+    shelf.disk.write_file(PATH, [b"damage"])
+    shelf.open()
+    assert shelf.desk.get_update(3 * 3 + 1) is None
+    assert shelf.desk.get_update(3 * 8 + 1) is not None
+
+
+def test_a_shelf_of_another_chain_tells_nothing_wrong() -> None:
+    other, shelf = Shelf(), Shelf(reward_units=7)
+    other.grow_to(9)
+    shelf.grow_to(9)
+    shelf.disk.write_file(PATH, [other.disk.read_file(PATH) or b""])
+    shelf.open()
+    for block in shelf.chain.blocks:
+        update = shelf.desk.get_update(block.header.height)
+        assert update is None or update.validators.validators.digest == block.header.validators_digest
+
+
+def test_the_file_is_written_anew_when_most_of_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(set_shelf, "SETS_MAX", 5)
+    shelf = Shelf()
+    shelf.grow_to(14)
+    size = len(shelf.disk.read_file(PATH) or b"")
+    shelf.open()
+    assert 2 * len(shelf.disk.read_file(PATH) or b"") < size
+    assert len(SetShelf.open(PATH, shelf.disk)) == 5

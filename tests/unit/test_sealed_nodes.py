@@ -79,7 +79,9 @@ class SealedNodes:
 
     def _read(self, home: Path) -> NodeFiles:
         files = read_node_files(home)
-        return replace(files, settings=replace(files.settings, worker=False))
+        # Keys are looked for in the home at every epoch; here, in what was given.
+        settings = replace(files.settings, worker=False)
+        return replace(files, settings=settings, read_voting_keys=tuple)
 
     async def start(self) -> None:
         for files, metrics, disk in zip(self.files, self.metrics, self.disks, strict=True):

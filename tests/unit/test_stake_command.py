@@ -176,6 +176,39 @@ def test_status_tells_validator_delegations_and_what_leaves(
     assert document["unbonding"][0]["units"] == 30
 
 
+def make_node_home(home: Path, running: str) -> None:  # noqa: F811
+    port = int(running.rpartition(":")[2])
+    config.write_config(home, config.NodeConfig(name="own", p2p_port=1, api_port=port))
+
+
+def test_a_rotation_makes_its_key_in_the_nodes_home_once(
+    running: str, staked: FakeDoor, home: Path, capsys: pytest.CaptureFixture[str],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(staked, "get_validator", lambda _: staked.get_validators().validators[0])
+    make_node_home(home, running)
+    for _ in range(2):  # the chain goes on naming the old key: nobody took the first try
+        assert run("stake", "rotate", "--home", str(home), "--json") == 0
+        assert "voting-1.key" in capsys.readouterr().err
+        key = config.read_key(home / "voting-1.key")
+        voting_key, proof = rotation.decode_rotation(sent(staked).payload)
+        assert voting_key == key.public_key
+        assert crypto.verify(key.public_key, staking.compute_key_digest(CHAIN_ID, OWN.address), proof)
+        staked.submitted.clear()
+    assert sorted(path.name for path in home.glob("*.key")) == ["validator.key", "voting-1.key"]
+
+
+def test_a_rotation_without_a_home_says_what_it_needs(
+    running: str, staked: FakeDoor, home: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    assert stake(running, home, "rotate") == 2
+    assert "--voting-key: no key to rotate to" in capsys.readouterr().err
+    make_node_home(home, running)
+    assert run("stake", "rotate", "--home", str(home), "--json") == 2
+    assert "operates no validator" in capsys.readouterr().err
+    assert staked.submitted == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -187,7 +220,7 @@ def test_status_tells_validator_delegations_and_what_leaves(
         (["stake", "unbond"], "one of the arguments --amount --all is required"),
         (["stake", "unbond", "--amount", "5", "--all"], "not allowed with"),
         (["stake", "delegate", "--amount", "5"], "required: --to"),
-        (["stake", "rotate"], "required: --voting-key"),
+        (["stake", "rotate"], "no key to sign with"),
         (["stake", "status", "0x12"], "ADDRESS: must be 20 bytes"),
         (["stake", "withdraw", "--timeout", "soon"], '"soon" is not a duration'),
         (["stake", "unjail", "--key", "/nonexistent"], "does not exist"),

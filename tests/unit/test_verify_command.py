@@ -198,6 +198,28 @@ def test_a_fork_between_two_nodes_is_written_down_as_evidence_that_the_chain_tak
         assert chain.stake(OPERATORS.index(by_address[operator])).status == 2
 
 
+def test_a_fork_over_views_accuses_nobody_and_says_what_is_missing(
+    genesis_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source(churn_bp_max=500)
+    source.grow_to(7, source.chain.found(4, 600), source.chain.rotate(0, make_voting_key(0, 2)))
+    liar = LightDoor(source)
+    top = len(source.chain.blocks)
+    view = source.header(top).view
+    liar.lies[top] = source.finalize(fork(source, top, view=view + 7), (1, 2, 3, 4))
+    with serve(LightDoor(source)) as one, serve(liar) as two:
+        code, report = verify(
+            capsys, "head", "--genesis", genesis_file, "--api", one, "--api", two,
+            "--evidence", str(tmp_path / "lies.json"),
+        )  # fmt: skip
+    assert (code, report["code"], report["accused"]) == (1, "fork", [])
+    proves = report["proves"]
+    assert proves["views"] == [view, view + 7]
+    assert len(proves["signed_both"]) == 4
+    assert proves["wanted"] == f"the nullification of view {view}"
+    assert proves["words"] in report["problem"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -14,7 +14,7 @@ from typing import Any, Final
 from consensus.bft.contract import BlockRef
 from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
-from consensus.genesis import WHOLE_BP, Genesis, Parameters
+from consensus.genesis import LEADER_ONION, LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, Parameters
 from consensus.ledger.rules import Rules
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
@@ -62,9 +62,15 @@ class ChainSeats:
 
 
 @lru_cache(maxsize=8)
-def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain:
+def make_chain(
+    stakes: tuple[int, ...], epoch_blocks: int = 0, leader_election: str = LEADER_ROUND_ROBIN
+) -> SimulatedChain:
     """The chain of validators with these stakes."""
-    parameters = replace(Parameters(), epoch_blocks=epoch_blocks, **EPOCHS) if epoch_blocks else Parameters()
+    parameters = Parameters()
+    if epoch_blocks:
+        parameters = replace(parameters, epoch_blocks=epoch_blocks, leader_election=leader_election, **EPOCHS)
+    # Who commits to an onion pays a fee; on other chains its account stays as bare as ever.
+    operators = len(stakes) if leader_election == LEADER_ONION else 0
     unit = EPOCHS["stake_units_min"] if epoch_blocks else STAKE
 
     def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
@@ -84,7 +90,7 @@ def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain
                 for key, stake in zip(validator_keys, stakes, strict=True)
             )
         ),
-        accounts=tuple((key.address, BALANCE) for key in client_keys),
+        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *validator_keys[:operators])),
         reporters=tuple(key.address for key in client_keys),
         modules=entries,
         issuers=tuple(key.address for key in client_keys[-ISSUERS:]),

@@ -22,6 +22,7 @@ from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
 from consensus.transaction import (
     KIND_BOND,
+    KIND_COMMIT,
     KIND_EVIDENCE,
     KIND_TRANSFER,
     KIND_UNBOND,
@@ -34,7 +35,12 @@ from node.simulation.checkers import Violation
 
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
-STAKING_KINDS: Final = (KIND_BOND, KIND_UNBOND, KIND_EVIDENCE)  # as many as a simulated network sends
+STAKING_KINDS: Final = (
+    KIND_BOND,
+    KIND_UNBOND,
+    KIND_EVIDENCE,
+    KIND_COMMIT,
+)  # as many as a simulated network sends
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
 
 

@@ -80,7 +80,7 @@ class WatchedNode(FullNode):
     def _watch(self, host: EngineHost) -> WatchedHost:
         epoch_set = self.chain.final_view.find_set(host.epoch)
         assert epoch_set is not None  # its engine was made with it
-        self._process.world.open_epoch(self._process, host.epoch, epoch_set)
+        self._process.world.open_epoch(self._process, host.epoch, epoch_set, self.store)
         return WatchedHost(host, self._process, self)
 
 

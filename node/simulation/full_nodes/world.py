@@ -23,6 +23,7 @@ from consensus.bft.messages import decode_message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.block import decode_header
 from consensus.errors import Rejected
+from consensus.genesis import LEADER_ONION
 from consensus.ledger.epochs import EpochSet
 from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
 from node.config import NodeConfig
@@ -38,6 +39,7 @@ from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
 from node.simulation.full_nodes.host import NodeHost
+from node.simulation.full_nodes.ledger_checkers import FinalStore
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
 from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
@@ -45,6 +47,7 @@ from node.simulation.full_nodes.wires import Door
 from node.simulation.full_nodes.workload import Workload
 from node.simulation.seats import compute_place
 from node.simulation.timeline import Timeline
+from node.simulation.turns import compute_draws
 from node.simulation.villains import VILLAINS
 from node.simulation.world import SimulatedHost, World
 
@@ -66,7 +69,7 @@ class NodeWorld(World):
         make_engine: MakeEngine = SimplexEngine,
         timeline: Timeline | None = None,
     ) -> None:
-        self.chain = make_chain(config.all_stakes, config.epoch_blocks)
+        self.chain = make_chain(config.all_stakes, config.epoch_blocks, config.leader_election)
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
         rules = self.chain.rules
@@ -208,14 +211,19 @@ class NodeWorld(World):
 
     # --- epochs ---------------------------------------------------------------------------------------
 
-    def open_epoch(self, process: NodeProcess, epoch: int, epoch_set: EpochSet) -> None:
-        """A node makes the engine of an epoch with this set."""
+    def open_epoch(self, process: NodeProcess, epoch: int, epoch_set: EpochSet, store: FinalStore) -> None:
+        """A node makes the engine of an epoch with this set, over what it has stored."""
         self._sets.setdefault(epoch, epoch_set)
         if not self.config.epoch_blocks:
             return
         seats = ChainSeats(epoch_set.validators, self.get_members(epoch))
         self.note(f"epoch {epoch}", process.index)
         self._guard(lambda: self.safety.open_epoch(process.index, epoch, seats))
+        if self.config.leader_election == LEADER_ONION:
+            headers = map(store.get_header, range(epoch * self.config.epoch_blocks + 1))
+            reveals = [header.reveal for header in headers if header is not None]
+            draws = compute_draws([entry.stake for entry in epoch_set.validators.validators], epoch, reveals)
+            self._guard(lambda: self.safety.draw(process.index, epoch, draws))
 
     def get_members(self, epoch: int) -> tuple[int, ...]:
         """The node of each index, in an epoch that a node began."""
