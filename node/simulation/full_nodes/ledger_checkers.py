@@ -56,7 +56,9 @@ class LedgerNode(Protocol):
 class LedgerChecker:
     """Over all honest nodes of one run. Raises Violation."""
 
-    def __init__(self, rules: Rules, verify: Verifier) -> None:
+    def __init__(self, rules: Rules, verify: Verifier, innocent: frozenset[bytes] = frozenset()) -> None:
+        """innocent: operators that no evidence can be true of."""
+        self._innocent = innocent
         self.rules = rules
         self.observed: State = rules.create_genesis_state()
         self.plain = PlainLedger(rules.genesis, self.observed.header, rules.row_bytes, verify)
@@ -104,6 +106,8 @@ class LedgerChecker:
         self.observed.commit(delta)
         stakes = self.plain.stakes
         if stakes is not None:
+            if not self._innocent.isdisjoint(stakes.slashed):
+                raise Violation(f"framing: by block {height} an honest validator is slashed")
             self._check_supply(stakes, height)
             if height % self.rules.parameters.epoch_blocks == 0:
                 check_stakes(stakes, self.observed, height)
@@ -111,7 +115,9 @@ class LedgerChecker:
     def _check_supply(self, stakes: PlainStakes, height: int) -> None:
         told = get_supply(self.observed.records)
         if (told.issued, told.burned, told.total) != (stakes.issued, stakes.burned, stakes.supply):
-            raise Violation(f"supply: after block {height} the state has {told}, by reckoning {stakes.supply}")
+            raise Violation(
+                f"supply: after block {height} the state has {told}, by reckoning {stakes.supply}"
+            )
 
     def forget(self, index: int) -> None:
         """The world took everything that this node had stored."""

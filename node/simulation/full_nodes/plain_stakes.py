@@ -155,7 +155,9 @@ class PlainStakes:
     def list_ripe(self, owner: bytes, epoch: int, now_ms: int) -> list[tuple[int, bytes, bool]]:
         """The exits of which it may take its part now."""
         mine = sorted(place for place, out in self.exits.items() if owner in out.claims)
-        ripe = [place for place in mine[:CLAIMS_PAID_MAX] if place[0] + self.parameters.unbonding_epochs <= epoch]
+        ripe = [
+            place for place in mine[:CLAIMS_PAID_MAX] if place[0] + self.parameters.unbonding_epochs <= epoch
+        ]
         return [place for place in ripe if self.exits[place].release_ms <= now_ms]
 
     # --- transactions ---------------------------------------------------------------------------------
@@ -315,9 +317,7 @@ class PlainStakes:
         if header.height % self.parameters.epoch_blocks == 0:
             self._close_epoch(header.epoch)
 
-    def _reward(
-        self, seats: list[PlainSeat], proposer: bytes, signers: list[PlainSeat], fees: int
-    ) -> None:
+    def _reward(self, seats: list[PlainSeat], proposer: bytes, signers: list[PlainSeat], fees: int) -> None:
         parameters, total = self.parameters, sum(seat.validator.stake for seat in seats)
         reward = fees + min(parameters.reward_units, MONEY_MAX - self.supply)
         paid = reward * sum(seat.validator.stake for seat in signers) // total
@@ -356,7 +356,9 @@ class PlainStakes:
 
     def _elect(self) -> list[PlainSeat]:
         """Without a cap, and with a seat for everybody: each candidate, by seniority, with all that it has."""
-        found = sorted((pool.serial, operator) for operator, pool in self.pools.items() if self.is_candidate(operator))
+        found = sorted(
+            (pool.serial, operator) for operator, pool in self.pools.items() if self.is_candidate(operator)
+        )
         pools = [(operator, self.pools[operator]) for _, operator in found]
         return [PlainSeat(operator, Validator(pool.key, pool.tokens)) for operator, pool in pools]
 
