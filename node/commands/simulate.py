@@ -36,7 +36,11 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("failed-syncs", float, "chance, each 400 ms, that a disk fails to sync"),
     ("epoch-blocks", int, "blocks in an epoch; the next one's validators differ (default 0: no epochs)"),
     ("joiners", int, "whole nodes, with epochs: nodes besides that bond and come from outside"),
-    ("unrest", float, "whole nodes, with epochs: share of runs in which the absent are jailed and some leave"),
+    (
+        "unrest",
+        float,
+        "whole nodes, with epochs: share of runs in which the absent are jailed and some leave",
+    ),
     ("equivocators", int, "validators that show two faces"),
     ("absent", int, "validators that stay down after the world has healed"),
     ("lost-journals", float, "chance, each 400 ms, that a node goes down and its journal is gone"),
