@@ -240,9 +240,9 @@ class EngineRoom:
         found = store.get_certificate(chain.finalized.height)
         links = store.get_links(chain.finalized.height)
         certified = links[-1] if links else chain.finalized
-        if found is not None:
-            old.runtime.post(Received(found[0], b""))
-        old.runtime.post(BlockFetched(chain.read_block(certified.raw), certified.raw))
+        told = () if found is None else (Received(found[0], b""),)
+        # First: what waits there may make it vote once more.
+        old.runtime.post_first((*told, BlockFetched(chain.read_block(certified.raw), certified.raw)))
 
     # --- observing only -----------------------------------------------------------------------------
 

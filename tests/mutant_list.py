@@ -73,6 +73,10 @@ NODE_OBSERVATION: Final = "node/observation.py"
 
 
 NODES: Final = "simulate --full-nodes --runs 3 --faulty-ms 900 --jobs 1"
+STAKES_WORLD: Final = "simulate --full-nodes --epoch-blocks 4 --runs 6 --jobs 1"
+STAKES_RESTLESS: Final = "simulate --full-nodes --epoch-blocks 3 --unrest 1 --runs 8 --jobs 1"
+LIARS_WORLD: Final = f"{STAKES_WORLD} --villain equivocator"
+STAKES_SEEDS: Final = "pytest tests/simulation/test_node_world_staking.py -k broke"
 
 
 def tell(story: str) -> str:
@@ -452,6 +456,11 @@ STAKE_MUTANTS: Final = (
     _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
     _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
     _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),
+    _mutant("world-commission-to-the-pool", "commission is the operator's own", (STAKES_WORLD,), (REWARDS, "commission = reward * stake.commission_bp // WHOLE_BP if stake.shares else reward", "commission = 0 if stake.shares else reward")),
+    _mutant("world-unjailed-at-once", "who was absent stays out for a while", (STAKES_RESTLESS,), (REWARDS, "jailed_until = epoch + 1 + parameters.jail_epochs", "jailed_until = epoch + parameters.jail_epochs")),
+    _mutant("world-leavers-spared", "a liar's leaving stake is slashed with the rest, and it is out", (LIARS_WORLD,), (ACCUSATION, "status=staking.TOMBSTONED, jailed_until=0", "status=staking.JAILED, jailed_until=0")),
+    _mutant("world-nobody-accuses", "who saw a lie brings it to the chain", (LIARS_WORLD.replace("--runs 6", "--runs 1"),), ("node/accuser.py", "        if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:", "        if len(self._cases) > WAITING_MAX:")),
+    _mutant("world-end-told-last", "an engine hears first that its epoch is over", (STAKES_SEEDS,), ("node/engine_room.py", "        old.runtime.post_first((*told, BlockFetched(chain.read_block(certified.raw), certified.raw)))", "        for event in (*told, BlockFetched(chain.read_block(certified.raw), certified.raw)):\n            old.runtime.post(event)")),
     _mutant("absence-unproven", "an absent record is shown to be absent", (LIGHT,), ("consensus/ledger/record_proofs.py", "if child != (node or rec.EMPTY_ROOT):", "if node and child != node:")),
 )  # fmt: skip
 

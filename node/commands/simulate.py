@@ -40,6 +40,12 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
         str,
         "whole nodes with epochs: round_robin (default), or onion: drawn from what is revealed",
     ),
+    ("joiners", int, "whole nodes, with epochs: nodes besides that bond and come from outside"),
+    (
+        "unrest",
+        float,
+        "whole nodes, with epochs: share of runs in which the absent are jailed and some leave",
+    ),
     ("equivocators", int, "validators that show two faces"),
     ("absent", int, "validators that stay down after the world has healed"),
     ("lost-journals", float, "chance, each 400 ms, that a node goes down and its journal is gone"),

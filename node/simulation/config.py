@@ -32,8 +32,10 @@ class SimulationConfig:
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
     between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
-    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever. leader_election: genesis's, of whole nodes. faulty_ms: length of the
-    phase with faults. All times are simulated ms: those of the engine are short, so that a short run holds many views.
+    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever; with whole nodes
+    leader_election: genesis's, joiners: nodes besides that bond and come from outside, unrest: share of runs in
+    which the absent are jailed and validators leave (`full_nodes/casting.py`). faulty_ms: length of the phase
+    with faults. All times are simulated ms: those of the engine are short, so that a short run holds many views.
     """
 
     nodes: int = 4
@@ -64,6 +66,8 @@ class SimulationConfig:
     full_nodes: bool = False
     epoch_blocks: int = 0
     leader_election: str = LEADER_ROUND_ROBIN
+    joiners: int = 0
+    unrest: float = 0.0
     lost_journals: float = 0.0
     restarts: float = 0.0
     pauses: float = 0.0
@@ -107,6 +111,10 @@ class SimulationConfig:
                 field="--leader-election",
                 mend="add --full-nodes and --epoch-blocks N",
             )
+        if self.joiners < 0 or self.node_count > NODES_MAX:
+            raise Rejected("must be 0 or more", field="--joiners", mend="use e.g. 1")
+        if not 0 <= self.unrest <= 1:
+            raise Rejected("is a share", field="--unrest", mend="use 0 to 1")
         if self.equivocators < 0 or self.absent < 0:
             raise Rejected("must be 0 or more", field="--equivocators")
         if 3 * self.weigh_faulty() >= sum(self.all_stakes) and not self.is_beyond_promise:
@@ -137,6 +145,11 @@ class SimulationConfig:
 
             return parse_villain(text, (*VILLAINS, *LIARS))
         return parse_villain(text)
+
+    @property
+    def node_count(self) -> int:
+        """Of all nodes, those from outside last."""
+        return self.nodes + (self.joiners if self.full_nodes and self.epoch_blocks else 0)
 
     @property
     def all_villains(self) -> tuple[str, ...]:
@@ -187,6 +200,8 @@ FULL_NODES: Final = SimulationConfig(
     clock_skews=0.15,
     lost_stores=0.05,
     faulty_ms=3_000,  # seven ticks, tens of blocks
+    joiners=1,
+    unrest=0.5,
 )
 
 

@@ -117,7 +117,7 @@ class World(ABC):
         self._absent: set[int] = set()  # down for good
         self._failure = ""
         self.villains = self._place_villains()
-        honest = frozenset(range(config.nodes)) - set(self.villains)
+        honest = frozenset(range(config.node_count)) - set(self.villains)
         self.safety = SafetyChecker(validators, honest, genesis, chain_id, verify, config.epoch_blocks)
         self.links = Links(self.rng)
         self.hosts = self._make_hosts()
@@ -133,11 +133,7 @@ class World(ABC):
 
     def _place_villains(self) -> dict[int, str]:
         """Who is a villain, and which."""
-        parsed = [self.config.parse_villain(villain) for villain in self.config.all_villains]
-        placed = {index: name for name, index in parsed if index is not None}
-        free = [index for index in range(self.config.nodes) if index not in placed]
-        names = [name for name, index in parsed if index is None]
-        return placed | dict(zip(self.rng.sample(free, len(names)), names, strict=True))
+        return place_villains(self.config, self.rng)
 
     # --- time ---------------------------------------------------------------------------------------
 
@@ -360,3 +356,12 @@ class World(ABC):
             evidence=self.safety.evidence,
             epochs=1 + max(self.safety.opened.values(), default=0),
         )
+
+
+def place_villains(config: SimulationConfig, rng: random.Random) -> dict[int, str]:
+    """Who is a villain, and which: a run's first draw."""
+    parsed = [config.parse_villain(villain) for villain in config.all_villains]
+    placed = {index: name for name, index in parsed if index is not None}
+    free = [index for index in range(config.nodes) if index not in placed]
+    names = [name for name, index in parsed if index is None]
+    return placed | dict(zip(rng.sample(free, len(names)), names, strict=True))

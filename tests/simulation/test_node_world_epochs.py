@@ -95,8 +95,8 @@ def find_violation(config: SimulationConfig, seeds: range) -> str:
 def test_a_journal_that_forgets_the_epoch_it_entered_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node without its store signs again where it has signed before."""
     monkeypatch.setattr(Journal, "compute_observe_until", lambda *_: 0)
-    lost = replace(FULL_NODES, lost_stores=0.8, partitions=0.9, epoch_blocks=3)
-    assert find_violation(lost, range(10, 20)).startswith("single votes")
+    lost = replace(FULL_NODES, lost_stores=0.8, partitions=0.9, epoch_blocks=3, joiners=0)
+    assert find_violation(lost, range(10, 40)).startswith("single votes")
 
 
 # --- leaders that are drawn -----------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from typing import Any, Final
 from consensus.bft.contract import BlockRef
 from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
-from consensus.genesis import LEADER_ONION, LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, Parameters
+from consensus.genesis import LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, ModuleEntry, Parameters
 from consensus.ledger.rules import Rules
+from consensus.ledger.scoring import ValidationModule
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
 from node import modules
@@ -26,16 +27,17 @@ CLIENTS: Final = 12
 ISSUERS: Final = 6  # the last of them: what they send is not judged
 BALANCE: Final = 1 << 44
 STAKE: Final = 1_000  # for each unit of a configured stake
-# In epochs it is more, and nobody is jailed: what a run earns and delegates must not lift villains to a third.
+# In epochs it is more: what a run earns and delegates must not lift villains to a third.
 EPOCHS: Final[dict[str, Any]] = {
     "stake_units_min": 1_000_000,
     "delegation_units_min": 10,
     "unbonding_epochs": 4,
     "unbonding_ms": 400,
     "churn_bp_max": WHOLE_BP,
-    "participation_bp_min": 0,
     "reward_units": 40,
 }
+STEADY_BP_MIN: Final = 0  # nobody is jailed
+RESTLESS_BP_MIN: Final = 2_500  # two of the blocks of a short epoch are enough, one is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,34 @@ class ChainSeats:
 
 @lru_cache(maxsize=8)
 def make_chain(
-    stakes: tuple[int, ...], epoch_blocks: int = 0, leader_election: str = LEADER_ROUND_ROBIN
+    stakes: tuple[int, ...],
+    epoch_blocks: int = 0,
+    joiners: int = 0,
+    *,
+    is_restless: bool = False,
+    leader_election: str = LEADER_ROUND_ROBIN,
 ) -> SimulatedChain:
-    """The chain of validators with these stakes."""
+    """The chain of validators with these stakes, and keys for so many more. is_restless: absence is jailed."""
     parameters = Parameters()
     if epoch_blocks:
-        parameters = replace(parameters, epoch_blocks=epoch_blocks, leader_election=leader_election, **EPOCHS)
-    # Who commits to an onion pays a fee; on other chains its account stays as bare as ever.
-    operators = len(stakes) if leader_election == LEADER_ONION else 0
+        share_bp = RESTLESS_BP_MIN if is_restless else STEADY_BP_MIN
+        parameters = replace(
+            parameters,
+            epoch_blocks=epoch_blocks,
+            leader_election=leader_election,
+            participation_bp_min=share_bp,
+            **EPOCHS,
+        )
     unit = EPOCHS["stake_units_min"] if epoch_blocks else STAKE
 
     def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
         return tuple(PrivateKey.from_seed(f"{name} {index}".encode().ljust(32)) for index in range(count))
 
-    node_keys = make_keys("node", len(stakes))
-    validator_keys = make_keys("validator", len(stakes))
+    node_keys = make_keys("node", len(stakes) + joiners)
+    validator_keys = make_keys("validator", len(stakes) + joiners)
     client_keys = make_keys("client", CLIENTS)
-    entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=True)
+    operator_keys = validator_keys if epoch_blocks else ()  # their accounts pay for what they stake
+    entries, loaded = _load_modules()
     genesis = Genesis(
         chain_id="simulated",
         timestamp_ms=GENESIS_MS,
@@ -87,16 +100,21 @@ def make_chain(
         validators=ValidatorSet(
             tuple(
                 Validator(key.public_key, unit * stake)
-                for key, stake in zip(validator_keys, stakes, strict=True)
+                for key, stake in zip(validator_keys, stakes, strict=False)
             )
         ),
-        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *validator_keys[:operators])),
+        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *operator_keys)),
         reporters=tuple(key.address for key in client_keys),
         modules=entries,
         issuers=tuple(key.address for key in client_keys[-ISSUERS:]),
     )
-    loaded = tuple(load_module(entry.name, artifacts[entry.digest]) for entry in entries)
     rules = Rules(genesis, tuple(map(RememberingModule, loaded)))
     header = rules.create_genesis_state().header
     block = make_genesis_ref(header, 0)
     return SimulatedChain(rules, Rules(genesis, loaded), node_keys, validator_keys, client_keys, block)
+
+
+@lru_cache(maxsize=1)
+def _load_modules() -> tuple[tuple[ModuleEntry, ...], tuple[ValidationModule, ...]]:
+    entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=True)
+    return entries, tuple(load_module(entry.name, artifacts[entry.digest]) for entry in entries)

@@ -36,7 +36,7 @@ class Penalty:
 
 
 class NodeCheckers:
-    """`verify` checks signatures; a world may give one that remembers answers."""
+    """`verify` checks signatures; a world may give one that remembers answers. innocent: honest operators."""
 
     def __init__(
         self,
@@ -44,10 +44,11 @@ class NodeCheckers:
         honest: frozenset[int],
         fail: Callable[[str], None],
         verify: Verifier = crypto.verify,
+        innocent: frozenset[bytes] = frozenset(),
     ) -> None:
         self.honest = honest
         self.fail = fail
-        self.ledger = LedgerChecker(rules, verify)
+        self.ledger = LedgerChecker(rules, verify, innocent)
         self.penalties: list[Penalty] = []  # by honest nodes
         self.has_failed = False
 

@@ -102,6 +102,8 @@ class Disguise:
             return None
         # On a parent that its node does not know: a block of the final one, with other fields.
         base = node.chain.get_view(parent.hash) or node.chain.final_view
+        if (base.header.epoch, base.header.view) >= (parent.epoch, view):
+            return None  # the chain has passed this view
         is_first = base.header.height == 0 or base.header.epoch != parent.epoch
         certificate = None if is_first else self._find_certificate(base.header.hash)
         if certificate is None and not is_first:

@@ -10,20 +10,21 @@ their invariant. Source: consensus.md, Safety invariants; scoring.md, Verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from consensus import vote
 from consensus.block import Block, Header
 from consensus.errors import Rejected
-from consensus.ledger import epochs
+from consensus.ledger import epochs, staking
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import ROW_FIXED_BYTES, State, decode_account
-from consensus.ledger.supply import compute_money
-from consensus.vote import Certificate, Validator, Verifier
+from consensus.ledger.supply import compute_money, get_supply
+from consensus.vote import Certificate, Verifier
 from node.chain import Chain
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_ledger import PlainLedger
+from node.simulation.full_nodes.plain_stakes import PlainStakes
 
 SCORE_CODES: Final = frozenset({"score", "outcome", "refused", "scores", "outcomes"})
 
@@ -55,21 +56,14 @@ class LedgerNode(Protocol):
 class LedgerChecker:
     """Over all honest nodes of one run. Raises Violation."""
 
-    def __init__(self, rules: Rules, verify: Verifier) -> None:
+    def __init__(self, rules: Rules, verify: Verifier, innocent: frozenset[bytes] = frozenset()) -> None:
+        """innocent: operators that no evidence can be true of."""
+        self._innocent = innocent
         self.rules = rules
         self.observed: State = rules.create_genesis_state()
-        self._has_epochs = rules.parameters.epoch_blocks > 0
-        self.plain = PlainLedger(
-            rules.genesis, self.observed.header, rules.row_bytes, verify, self._find_members
-        )
+        self.plain = PlainLedger(rules.genesis, self.observed.header, rules.row_bytes, verify)
         self.told: dict[bytes, int] = {}  # transaction id -> a node that told a client it is final
         self._tips: dict[int, Header] = {}  # node -> the last final block it stood at
-
-    def _find_members(self, epoch: int) -> Sequence[Validator]:
-        found = self.observed.view().find_set(epoch)
-        if found is None:
-            raise Violation(f"epochs: nobody can tell who validates in epoch {epoch}")
-        return found.validators.validators
 
     # --- while the run lasts --------------------------------------------------------------------------
 
@@ -110,10 +104,20 @@ class LedgerChecker:
             name = "scores" if error.code in SCORE_CODES else "execution"
             raise Violation(f"{name}: final block {height} is invalid: {error}") from error
         self.observed.commit(delta)
-        if self._has_epochs and epochs.is_boundary(height, self.rules.parameters.epoch_blocks):
-            money, supply = compute_money(self.observed).total, self.observed.view().supply
-            if money != supply:
-                raise Violation(f"money: after block {height} there are {money} of a supply of {supply}")
+        stakes = self.plain.stakes
+        if stakes is not None:
+            if not self._innocent.isdisjoint(stakes.slashed):
+                raise Violation(f"framing: by block {height} an honest validator is slashed")
+            self._check_supply(stakes, height)
+            if height % self.rules.parameters.epoch_blocks == 0:
+                check_stakes(stakes, self.observed, height)
+
+    def _check_supply(self, stakes: PlainStakes, height: int) -> None:
+        told = get_supply(self.observed.records)
+        if (told.issued, told.burned, told.total) != (stakes.issued, stakes.burned, stakes.supply):
+            raise Violation(
+                f"supply: after block {height} the state has {told}, by reckoning {stakes.supply}"
+            )
 
     def forget(self, index: int) -> None:
         """The world took everything that this node had stored."""
@@ -182,14 +186,41 @@ class LedgerChecker:
         for address, account in self.plain.accounts.items():
             row = view.get_row(address)
             told = None if row is None else decode_account(row[:ROW_FIXED_BYTES])
-            # What is bonded earns: with epochs the observer alone knows it, and rows are compared below.
-            bonded_units = account.stake if self._has_epochs else view.get_bonded_units(address)
+            bonded_units = view.get_bonded_units(address)
             if told is None or (told.balance, bonded_units, told.nonce_next, told.nonce_window) != (
                 account.balance,
-                account.stake,
+                self.plain.count_bonded(address),
                 account.nonce_next,
                 account.nonce_window,
             ):
                 raise Violation(f"accounts: node {index} has {told}, by reckoning {account}")
             if row != expected.get_row(address):
                 raise Violation(f"scores: node {index} remembers other things of 0x{address.hex()}")
+
+
+def check_stakes(plain: PlainStakes, observed: State, height: int) -> None:
+    """At an epoch's end: pools, what is leaving, and who sits next are as reckoned. Raises Violation."""
+    records, epoch = observed.records, plain.epoch
+    money = compute_money(observed)
+    if money.total != plain.supply:
+        raise Violation(f"money: after block {height} there are {money.total} of a supply of {plain.supply}")
+    pools = dict(staking.walk_stakes(records))
+    if pools.keys() != plain.pools.keys():
+        raise Violation(f"stakes: after block {height} there are {len(pools)} pools, not {len(plain.pools)}")
+    for operator, pool in plain.pools.items():
+        stake = pools[operator]
+        told = (stake.serial, stake.voting_key, stake.tokens, stake.shares, stake.own_shares)
+        told_status = (staking.STATUS_NAMES[stake.status], stake.jailed_until, stake.owed_units)
+        expected = (pool.serial, pool.key, pool.tokens, pool.shares, pool.parts.get(operator, 0))
+        if (told, told_status) != (expected, (pool.status, pool.jailed_until, pool.owed)):
+            raise Violation(f"stakes: after block {height} the state has {stake}, by reckoning {pool}")
+    if money.unbonding != (leaving := sum(out.tokens for out in plain.exits.values())):
+        raise Violation(f"stakes: after block {height} {money.unbonding} are leaving, by reckoning {leaving}")
+    for later in (epoch + 1, epoch + 2):
+        chosen, seats = epochs.get_set(records, later), plain.sets[later]
+        told_set = list(zip(chosen.operators, chosen.validators.validators, strict=True))
+        if told_set != [(seat.operator, seat.validator) for seat in seats]:
+            raise Violation(f"seats: the set of epoch {later} is not the one that stakes make")
+    elected = {seat.operator for seat in plain.sets[epoch + 2]} & set(plain.slashed)
+    if elected and len(plain.sets[epoch + 2]) > len(elected):
+        raise Violation(f"seats: who was slashed sits in epoch {epoch + 2} again")

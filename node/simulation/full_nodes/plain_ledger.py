@@ -4,15 +4,15 @@ Written from the protocol's pages and not from `consensus/ledger/`: dictionaries
 after another, trees by the definition of RFC 6962. Nothing here scores; an observer that executes the
 chain with the chain's own rules does (`ledger_checkers.py`).
 
-With epochs, fees and what is bonded leave the accounts for pools; those, the sets and the supply are the
-observer's to reckon. Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with;
-money is counted after every block, but with epochs. Source: interfaces.md, consensus.md (Objects).
+With epochs, fees and what is bonded leave the accounts for pools (`plain_stakes.py`).
+Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with; after
+every block all money is counted. Source: interfaces.md, consensus.md (Objects).
 Leaves out: state roots, and the proofs that reports carry (what they prove is looked up instead).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -20,27 +20,13 @@ from typing import Final
 from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
-from consensus.transaction import (
-    KIND_BOND,
-    KIND_COMMIT,
-    KIND_EVIDENCE,
-    KIND_TRANSFER,
-    KIND_UNBOND,
-    PAYLOAD_BYTES_MAX,
-    Transaction,
-    compute_signing_digest,
-)
+from consensus.transaction import KIND_TRANSFER, PAYLOAD_BYTES_MAX, Transaction, compute_signing_digest
 from consensus.vote import Certificate, Validator, Verifier
 from node.simulation.checkers import Violation
+from node.simulation.full_nodes.plain_stakes import STAKING_KINDS, PlainStakes
 
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
-STAKING_KINDS: Final = (
-    KIND_BOND,
-    KIND_UNBOND,
-    KIND_EVIDENCE,
-    KIND_COMMIT,
-)  # as many as a simulated network sends
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
 
 
@@ -72,9 +58,8 @@ class PlainLedger:
         first: Header,
         row_bytes: int,
         verify: Verifier = crypto.verify,
-        find_members: Callable[[int], Sequence[Validator]] | None = None,
     ) -> None:
-        """`first`: the header of block 0, which names no account. find_members: of an epoch; None: genesis's."""
+        """`first`: the header of block 0, which names no account."""
         self.genesis = genesis
         self.headers = [first]
         self.blocks: list[Block] = []  # number h - 1 is that of height h
@@ -83,13 +68,14 @@ class PlainLedger:
         self.reported: set[bytes] = set()
         self._row_bytes = row_bytes
         self._verify = verify
-        self._find_members = find_members or (lambda _: genesis.validators.validators)
         self._epoch_blocks = genesis.parameters.epoch_blocks
+        self.stakes = PlainStakes(genesis, verify) if self._epoch_blocks else None
         for address, balance in genesis.accounts:
             self._open(address).balance = balance
         for member in genesis.validators.validators:
-            self._open(crypto.compute_address(member.public_key)).stake = member.stake
-        self.supply = self.count_money()
+            account = self._open(crypto.compute_address(member.public_key))
+            account.stake = 0 if self._epoch_blocks else member.stake
+        self._genesis_units = self.count_money()
 
     @property
     def height(self) -> int:
@@ -98,8 +84,22 @@ class PlainLedger:
     def _open(self, address: bytes) -> PlainAccount:
         return self.accounts.setdefault(address, PlainAccount())
 
+    @property
+    def supply(self) -> int:
+        """Genesis, and with epochs what was issued since, less what was burned."""
+        return self._genesis_units if self.stakes is None else self.stakes.supply
+
     def count_money(self) -> int:
-        return sum(account.balance + account.stake for account in self.accounts.values())
+        """Wherever it lies."""
+        held = sum(account.balance + account.stake for account in self.accounts.values())
+        return held if self.stakes is None else held + self.stakes.count_money()
+
+    def count_bonded(self, address: bytes) -> int:
+        """What this account has at stake."""
+        return self.accounts[address].stake if self.stakes is None else self.stakes.count_bonded(address)
+
+    def _find_members(self, epoch: int) -> Sequence[Validator]:
+        return self.genesis.validators.validators if self.stakes is None else self.stakes.list_members(epoch)
 
     def apply(self, block: Block) -> None:
         """The next block. Raises Violation; the ledger is of no use after that."""
@@ -116,9 +116,11 @@ class PlainLedger:
             self._check_kind(tx, header)
             self.places[tx.id] = (header.height, index)
             fees += tx.fee
-        if not self._epoch_blocks:
+        if self.stakes is None:
             self._open(crypto.compute_address(header.proposer)).balance += fees
-        if not self._epoch_blocks and (money := self.count_money()) != self.supply:
+        else:
+            self.stakes.close_block(header, block.parent_certificate, fees)
+        if (money := self.count_money()) != self.supply:
             raise Violation(
                 f"money: after block {header.height} there are {money} of a supply of {self.supply}"
             )
@@ -243,6 +245,9 @@ class PlainLedger:
 
     def _check_kind(self, tx: Transaction, header: Header) -> None:
         if tx.kind in STAKING_KINDS:
+            if self.stakes is None:
+                raise Violation(f"stakes: 0x{tx.id.hex()} moves stake, of which this chain has none to move")
+            self.accounts[tx.sender].balance += self.stakes.apply(tx, header)
             return
         if tx.kind == KIND_TRANSFER:
             if tx.payload:

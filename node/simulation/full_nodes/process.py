@@ -88,7 +88,6 @@ class WatchedHost:
     """A node's engine host (implements `runtime.Host`), whose effects the world hears of first."""
 
     def __init__(self, host: EngineHost, process: NodeProcess, node: WatchedNode) -> None:
-        self.broadcast = host.broadcast
         self.send = host.send
         self.fetch_certificate = host.fetch_certificate
         self.fetch_block = host.fetch_block
@@ -97,6 +96,11 @@ class WatchedHost:
         self._index = process.index
         self._world = process.world
         self._node = node
+
+    def broadcast(self, message: contract.Message, peers_max: int | None) -> None:
+        # Who is a quorum by itself may be final before anybody is there to hear how.
+        self._world.hear_held(self._index, message)
+        self._host.broadcast(message, peers_max)
 
     def build(self, build: contract.Build) -> None:
         if self._world.is_build_failing():

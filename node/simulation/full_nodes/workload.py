@@ -20,12 +20,14 @@ from consensus.ledger.rules import Rules
 from node.full_node import FullNode
 from node.mempool.receipts import Outcome, Receipt
 from node.simulation.full_nodes.checkers import NodeCheckers
-from node.simulation.full_nodes.payments import SOUND, SPOILED, Offer, Payments
+from node.simulation.full_nodes.payments import RIVAL, SOUND, SPOILED, Offer, Payments
+from node.simulation.full_nodes.stakers import Stakers
 
 BURST_MS_MAX: Final = 160  # from one burst to the next: some ten bursts in the phase with faults
 BURST_OFFERS_MAX: Final = 5
 PATIENCE_MS: Final = 250  # above a block's way to finality when nothing is wrong
 LOOK_MS: Final = 50
+STAKE_MS: Final = 90  # a few blocks
 OPEN_MAX: Final = 40  # without an answer: below a nonce window, so that no sound payment falls out of it
 SETTLE_MS_MAX: Final = 60_000  # after healing, as long as finality itself may take
 
@@ -70,6 +72,7 @@ class Workload:
         rng: random.Random,
         stage: Stage,
         checkers: NodeCheckers,
+        stakers: Stakers | None = None,
     ) -> None:
         self.offers: list[Offer] = []
         self.codes: Counter[str] = Counter()  # receipts, by outcome and code
@@ -77,6 +80,7 @@ class Workload:
         self._stage = stage
         self._checkers = checkers
         self._payments = Payments(rules, keys, rng, checkers.ledger.plain)
+        self._stakers = stakers
         self._is_paying = False
         self._rules = rules
 
@@ -85,6 +89,8 @@ class Workload:
         self._is_paying = True
         self._stage.push(self._rng.randrange(BURST_MS_MAX), self._burst, ())
         self._stage.push(LOOK_MS, self._look, ())
+        if self._stakers is not None:
+            self._stage.push(STAKE_MS, self._stake, ())
 
     def stop(self) -> None:
         """Nothing new from now on; what is open is asked for until it has an answer."""
@@ -109,6 +115,18 @@ class Workload:
                     by_node.setdefault(self._rng.choice(up), []).append(offer)  # an impatient client
         for index in sorted(by_node):
             self._send(index, by_node[index])
+
+    def _stake(self) -> None:
+        """Operators look at what is final; some are still jailed when all the others have stopped."""
+        assert self._stakers is not None
+        self._stage.push(STAKE_MS, self._stake, ())
+        up = self._stage.list_up()
+        if not up:
+            return
+        for tx in self._stakers.make(self._stage.get_wall_ms(), only_back=not self._is_paying):
+            offer = Offer(tx.raw, tx, RIVAL)
+            self.offers.append(offer)
+            self._send(self._rng.choice(up), [offer])
 
     def _send(self, index: int, offers: list[Offer]) -> None:
         for offer in offers:

@@ -25,6 +25,7 @@ from consensus.block import decode_header
 from consensus.errors import Rejected
 from consensus.genesis import LEADER_ONION
 from consensus.ledger.epochs import EpochSet
+from consensus.ledger.rules import Rules
 from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
 from node.config import NodeConfig
 from node.engine_host import MakeEngine, NodeEngine
@@ -35,6 +36,7 @@ from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
 from node.simulation.full_nodes.cables import Cables
+from node.simulation.full_nodes.casting import cast_run
 from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
@@ -43,13 +45,14 @@ from node.simulation.full_nodes.ledger_checkers import FinalStore
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
 from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
+from node.simulation.full_nodes.stakers import Operator, Stakers
 from node.simulation.full_nodes.wires import Door
 from node.simulation.full_nodes.workload import Workload
-from node.simulation.seats import compute_place
+from node.simulation.seats import compute_place, get_stakes
 from node.simulation.timeline import Timeline
 from node.simulation.turns import compute_draws
 from node.simulation.villains import VILLAINS
-from node.simulation.world import SimulatedHost, World
+from node.simulation.world import SimulatedHost, World, place_villains
 
 WEIGH_MS: Final = 200  # how often what nodes keep is weighed
 LEVEL_LOOK_MS: Final = 5  # blocks come every few tens of ms: between two of them all stand level
@@ -69,7 +72,15 @@ class NodeWorld(World):
         make_engine: MakeEngine = SimplexEngine,
         timeline: Timeline | None = None,
     ) -> None:
-        self.chain = make_chain(config.all_stakes, config.epoch_blocks, config.leader_election)
+        villains = frozenset(place_villains(config, random.Random(seed)))
+        self.cast = cast = cast_run(config, seed, villains)
+        self.chain = make_chain(
+            cast.stakes,
+            config.epoch_blocks,
+            len(cast.joiners),
+            is_restless=cast.is_restless,
+            leader_election=config.leader_election,
+        )
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
         rules = self.chain.rules
@@ -79,6 +90,7 @@ class NodeWorld(World):
         self._node_by_key = {key.public_key: index for index, key in enumerate(self.chain.validator_keys)}
         self._messages: dict[bytes, Message] = {}
         self._frames: dict[bytes, int] = {}
+        self._accused: list[tuple[int, int, bytes]] = []  # by node, in which life; the liar's operator
         super().__init__(
             config,
             seed,
@@ -89,12 +101,22 @@ class NodeWorld(World):
             timeline=timeline,
         )
         self.cables = Cables(self, [key.public_key for key in self.chain.node_keys])
-        self.checkers = NodeCheckers(self.chain.checking_rules, self.safety.honest, self.fail, _verify)
+        innocent = frozenset(self.chain.validator_keys[index].address for index in self.safety.honest)
+        rules_to_check = self.chain.checking_rules
+        self.checkers = NodeCheckers(rules_to_check, self.safety.honest, self.fail, _verify, innocent)
         clients = random.Random(f"{seed}/clients")
-        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers)
+        stakers = self._make_stakers(rules) if config.epoch_blocks else None
+        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers, stakers)
+
+    def _make_stakers(self, rules: Rules) -> Stakers:
+        honest, keys = self.safety.honest, self.chain.validator_keys
+        operators = [Operator(index, key, index in honest) for index, key in enumerate(keys)]
+        rng = random.Random(f"{self.seed}/stakers")
+        plain = self.checkers.ledger.plain
+        return Stakers(rules, self.cast, operators, self.chain.client_keys, rng, plain)
 
     def _make_hosts(self) -> Sequence[NodeHost]:
-        return [NodeHost(index, self) for index in range(self.config.nodes)]
+        return [NodeHost(index, self) for index in range(self.config.node_count)]
 
     # --- the run --------------------------------------------------------------------------------------
 
@@ -126,8 +148,10 @@ class NodeWorld(World):
         healed_ms = self.now_ms
         self.clients.stop()
         super()._heal()
-        while not (self.clients.check_settled(healed_ms) and self.is_level()):
+        while not (self.clients.check_settled(healed_ms) and self.is_level() and self.are_punished()):
             if self.now_ms > healed_ms + LEVEL_MS_MAX:
+                if not self.are_punished():
+                    raise Violation(f"punished: {LEVEL_MS_MAX} ms after healing a proven liar is not slashed")
                 heights = {host.index: host.node and host.node.chain.finalized.height for host in self.hosts}
                 raise Violation(f"level: {LEVEL_MS_MAX} ms after healing nodes stand at heights {heights}")
             self._run_for(LEVEL_LOOK_MS)
@@ -211,12 +235,23 @@ class NodeWorld(World):
 
     # --- epochs ---------------------------------------------------------------------------------------
 
+    def is_bearable(self, harmed: set[int]) -> bool:
+        """Whether the honest among these may lose what they said, in this epoch's set and all later ones."""
+        cast = self.cast
+        if cast.is_restless:
+            return harmed & self.safety.honest <= cast.faulty
+        stakes = (*cast.stakes, *(cast.joiner_units for _ in cast.joiners))
+        stake = sum(stakes[index] for index in harmed & self.safety.honest)
+        return 3 * (stake + self.config.weigh_faulty()) < sum(cast.stakes)
+
     def open_epoch(self, process: NodeProcess, epoch: int, epoch_set: EpochSet, store: FinalStore) -> None:
         """A node makes the engine of an epoch with this set, over what it has stored."""
         self._sets.setdefault(epoch, epoch_set)
         if not self.config.epoch_blocks:
             return
         seats = ChainSeats(epoch_set.validators, self.get_members(epoch))
+        if not (self.cast.is_sound(get_stakes(seats)) or self.config.is_beyond_promise):
+            self.fail(f"promise: the world lets the faulty hold a third of epoch {epoch}")
         self.note(f"epoch {epoch}", process.index)
         self._guard(lambda: self.safety.open_epoch(process.index, epoch, seats))
         if self.config.leader_election == LEADER_ONION:
@@ -294,6 +329,11 @@ class NodeWorld(World):
             block = None if header is None else self.read_block(header.raw)
         self._guard(lambda: self.safety.hear(process.index, message, is_body_durable=is_durable, block=block))
 
+    def hear_held(self, index: int, message: Message) -> None:
+        """An engine says this, whether or not a frame of it will ever leave the node."""
+        if index in self.safety.honest and isinstance(message, Certificate):
+            self._guard(lambda: self.safety.hear(index, message, is_body_durable=True))
+
     def look_at_node(self, index: int, node: FullNode) -> None:
         """After every turn of a node's loop in which something became final, and after its start."""
         height, final = self.safety.heights.get(index, 0), node.chain.finalized.height
@@ -312,6 +352,24 @@ class NodeWorld(World):
         )
         if index in self.safety.honest:
             self._guard(lambda: self.safety.accuse(evidence))
+            self._note_accusation(index, evidence)
+
+    def _note_accusation(self, index: int, evidence: Evidence) -> None:
+        """An honest node will bring this to the chain, if it lives, and if the chain still takes it."""
+        stakes, epoch = self.checkers.ledger.plain.stakes, evidence.first.subject.epoch
+        if stakes is not None and epoch >= stakes.epoch - 1:
+            operator = stakes.sets[epoch][evidence.first.signer].operator
+            self._accused.append((index, self.hosts[index].incarnation, operator))
+
+    def are_punished(self) -> bool:
+        """Whether all are whom an honest node accused that has lived since."""
+        stakes = self.checkers.ledger.plain.stakes
+        waiting = {
+            operator
+            for index, incarnation, operator in self._accused
+            if self.hosts[index].node is not None and self.hosts[index].incarnation == incarnation
+        }
+        return stakes is None or waiting <= set(stakes.slashed)
 
     def lose_store(self, host: NodeHost) -> None:
         """All that it had stored of the chain is gone; its journal is not."""

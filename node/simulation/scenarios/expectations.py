@@ -12,6 +12,7 @@
     expect no vote of 2 after 1s         expect no vote of 2 between 1s and 2s
     expect finalizations of view 3 told >= 8              expect node 2 at final >= 5
     expect 3 penalised by 0 1            expect nobody penalised       expect node 2 observed     (whole nodes)
+    expect 4 seated                      expect 3 slashed              expect nobody slashed      (with epochs)
     expect transfers final everywhere >= 10               expect all level               expect roots equal
 
 Views are the first epoch's; `epochs`: how many began; `tails`: how often a node met a final one.
@@ -59,6 +60,8 @@ class Facts:
     observed: frozenset[int] = frozenset()
     penalised: frozenset[tuple[int, int]] = frozenset()
     transfers: int = 0
+    seated: frozenset[int] = frozenset()  # who validated in some epoch
+    slashed: frozenset[int] = frozenset()
 
 
 def _compare(value: int, sign: str, bound: int) -> bool:
@@ -168,6 +171,15 @@ def _check_observed(match: re.Match[str], facts: Facts) -> str:
     return "" if int(match["node"]) in facts.observed else f"observed have {sorted(facts.observed) or 'none'}"
 
 
+def _check_seated(match: re.Match[str], facts: Facts) -> str:
+    return "" if int(match["node"]) in facts.seated else f"only {sorted(facts.seated)} ever validated"
+
+
+def _check_slashed(match: re.Match[str], facts: Facts) -> str:
+    wanted = frozenset({int(match["node"])})
+    return "" if facts.slashed == wanted else f"slashed are {sorted(facts.slashed) or 'none'}"
+
+
 def _check_level(_: re.Match[str], facts: Facts) -> str:
     return "" if len(set(facts.heights.values())) == 1 else f"they stand at {facts.heights}"
 
@@ -203,6 +215,9 @@ _FORMS: Final[tuple[tuple[str, Callable[[re.Match[str], Facts], str]], ...]] = (
     (rf"(?P<whom>\d+) penalised by {_NODES}", _check_penalised),
     ("nobody penalised", _check_none(lambda facts: sorted(facts.penalised), "these were (by, whom):")),
     (r"node (?P<node>\d+) observed", _check_observed),
+    (r"(?P<node>\d+) seated", _check_seated),
+    (r"(?P<node>\d+) slashed", _check_slashed),
+    ("nobody slashed", _check_none(lambda facts: sorted(facts.slashed), "these were:")),
     ("all level", _check_level),
     ("roots equal", _check_roots),
     (r"resumed within (?P<views>\d+) views", _check_resumed),

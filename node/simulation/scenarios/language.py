@@ -11,6 +11,7 @@
     full nodes                           liar 3 wrong-score            forget store of 2 at 1s
     stop 1 at 1s for 300ms               pause 1 at 1s for 300ms       forget store of 2 after notarize in view 6
     epochs of 3 blocks                   lose finalize in view 3 of epoch 0 for 500ms
+    joiners 1                            (whole nodes with epochs: nodes besides that bond, and leave again)
 
 `in view` is about messages *of* that view (of every epoch, unless one is named), whoever's view it is by
 then; `for` counts from the first of them; `leader` is about the first epoch. Faults end with `faults`; then
@@ -61,6 +62,7 @@ class _Reader:
             "delta": 60,
             "absent": 0,
             "epochs": 0,
+            "joiners": 0,
         }
         self.loss = 0.0
         self.stakes: tuple[int, ...] = (1, 1, 1, 1)
@@ -264,6 +266,7 @@ _STATEMENTS: Final[dict[str, tuple[str, str, _Act]]] = {
     "faults": (r"(?P<name>faults) (?P<time>\w+)", "faults 4s", _Reader.take_time),
     "latency": (r"(?P<name>latency) (?P<time>\w+)", "latency 20ms", _Reader.take_time),
     "epochs": (r"(?P<name>epochs) of (?P<number>[1-9]\d*) blocks", "epochs of 3 blocks", _Reader.take_number),
+    "joiners": (r"(?P<name>joiners) (?P<number>[1-9]\d*)", "joiners 1", _Reader.take_number),
     "delta": (r"(?P<name>delta) (?P<time>\w+)", "delta 100ms", _Reader.take_time),
     "loss": (r"loss (?P<share>0(?:\.\d+)?)", "loss 0.1", _Reader.take_loss),
     "beyond": (r"beyond the promise", "beyond the promise", _Reader.take_beyond),
@@ -330,6 +333,7 @@ def parse_scenario(text: str) -> Scenario:
         latency_ms_max=numbers["latency"],
         delta_ms=numbers["delta"],
         epoch_blocks=numbers["epochs"],
+        joiners=numbers["joiners"],
         loss=reader.loss,
         absent=numbers["absent"],
         is_beyond_promise=reader.is_beyond,

@@ -134,12 +134,16 @@ class NodeStage(Scripted, NodeWorld):
         )
 
     def gather_facts(self, violation: str) -> Facts:
+        stakes = self.checkers.ledger.plain.stakes
+        nodes = {key.address: index for index, key in enumerate(self.chain.validator_keys)}
         return replace(
             super().gather_facts(violation),
             roots=self._roots,
             observed=frozenset(self._observed),
             penalised=frozenset((penalty.by, penalty.whom) for penalty in self.checkers.penalties),
             transfers=self._transfers,
+            seated=frozenset(index for seats in self.safety.sets.values() for index in seats.members),
+            slashed=frozenset() if stakes is None else frozenset(nodes[one] for one in stakes.slashed),
         )
 
 

@@ -151,6 +151,7 @@ class Scenario:
     latency_ms_max: int
     delta_ms: int
     epoch_blocks: int
+    joiners: int  # whole nodes that are not in genesis
     loss: float
     absent: int
     is_beyond_promise: bool

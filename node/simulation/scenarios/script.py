@@ -196,6 +196,7 @@ def make_config(scenario: Scenario) -> SimulationConfig:
         faulty_ms=scenario.faults_ms,
         delta_ms=scenario.delta_ms,
         epoch_blocks=scenario.epoch_blocks,
+        joiners=scenario.joiners,
         delta_ms_max=max(1_000, scenario.delta_ms),
         block_interval_ms=40,
         standstill_ms=400,
