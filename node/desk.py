@@ -80,6 +80,7 @@ class Desk:
             mempool_bytes=node.mempool.size_bytes,
             parameters=node.rules.parameters,
             model=models[0] if models else None,
+            policies=node.policies.describe(),
         )
 
     def _get_clock_ms(self) -> int:
@@ -144,6 +145,8 @@ class Desk:
         drop = node.mempool.get_drop(transaction_id)
         if drop is None or drop.transaction is None:
             return None
+        if drop.code == "policy":  # this node's own word, no verdict: it says whose in the reason
+            return TransactionRecord(drop.transaction, "refused", score=drop.score, reasons=(drop.reason,))
         return TransactionRecord(
             drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
         )
