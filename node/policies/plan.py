@@ -33,7 +33,7 @@ class PolicyPlan:
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    deadline_ms: int = 50
+    deadline_ms: int = 100
     on_failure: str = SKIP
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class LoadedPolicy:
 
     label: str
     policy: Policy
-    deadline_ms: int = 50
+    deadline_ms: int = 100
     on_failure: str = SKIP
 
 

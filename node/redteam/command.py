@@ -20,7 +20,7 @@ from node import config
 from node.clock import SystemClock
 from node.modules import load_modules, read_model_file
 from node.redteam.campaign import Result, Sizes, prepare_stage, run_all, run_campaign, summarize
-from node.redteam.live import build_plan, check_clock, strike
+from node.redteam.live import build_plan, check_clock, is_dated, strike
 from node.redteam.scene import Strategy
 from node.redteam.strategies import STRATEGIES
 from node.replay.command import find_target
@@ -121,7 +121,14 @@ def _run_live(
     for seed in seeds:
         stage = prepare_stage(seats, sizes, seed)
         for strategy in strategies:
-            planned.append(run_campaign(strategy, stage, sizes, parameters))
+            result = run_campaign(strategy, stage, sizes, parameters)
+            if is_dated(result):
+                print(
+                    f"  {strategy.name}: offline only, for a replay's rows go forward in time",
+                    file=sys.stderr,
+                )
+                continue
+            planned.append(result)
             print(f"  {strategy.name}, seed {seed} …", file=sys.stderr)
             plan = build_plan(stage, planned[-1], sizes, run)
             with Display() as display:

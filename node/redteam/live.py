@@ -4,7 +4,8 @@ A model is public, so a fraudster plans its waves on a copy of it, in a town of 
 plan (the town's history, its payments beside the campaign, the waves, those included that the copy
 refused) is replayed through the chain's nodes, thefts reported when the label delay is over.
 Invariant: what is counted is what became final on the chain. Every strategy has accounts of its own, new in
-every run. Leaves out: chains on wall time (a campaign of weeks takes weeks there).
+every run. Leaves out: chains on wall time (a campaign of weeks takes weeks there); payments dated back (a
+replay's rows go forward in time).
 """
 
 from __future__ import annotations
@@ -54,8 +55,16 @@ def check_clock(target: Target) -> None:
         )
 
 
+def is_dated(result: Result) -> bool:
+    """Whether its payments carry other times than those at which they are handed in."""
+    return any(payment.timestamp_ms is not None for wave in result.waves for payment in wave.payments)
+
+
 def build_plan(stage: Stage, result: Result, sizes: Sizes, run: str) -> Plan:
-    """The town and the waves of a result as one trace, in the order in which they are handed in."""
+    """The town and the waves of a result as one trace, in the order in which they are handed in.
+
+    Of results that are not `is_dated`.
+    """
     town = stage.world.trace
     pairs = [(wave.time_ms, payment) for wave in result.waves for payment in wave.payments]
     when = np.array([time_ms for time_ms, _ in pairs], dtype=np.int64)
@@ -68,7 +77,7 @@ def build_plan(stage: Stage, result: Result, sizes: Sizes, run: str) -> Plan:
     assert town.fraud is not None  # a synthetic town is labelled
     prefix = f"redteam/{run}/{result.strategy}/{result.seed}/"
     trace = Trace(
-        time_ms=join(town.time_ms, [t if p.timestamp_ms is None else p.timestamp_ms for t, p in pairs]),
+        time_ms=join(town.time_ms, [time_ms for time_ms, _ in pairs]),
         sender=join(town.sender, [p.sender for _, p in pairs]),
         receiver=join(town.receiver, [p.receiver for _, p in pairs]),
         amount=join(town.amount, [p.amount for _, p in pairs]),

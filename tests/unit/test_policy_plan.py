@@ -22,7 +22,7 @@ def broken(settings: Mapping[str, Any]) -> None:
 
 
 def test_a_name_alone_takes_the_defaults() -> None:
-    assert parse_policy("sender-limit") == PolicyPlan("sender-limit", {}, 50, "skip")
+    assert parse_policy("sender-limit") == PolicyPlan("sender-limit", {}, 100, "skip")
 
 
 def test_keys_and_values_are_the_modules_but_for_deadline_and_failure() -> None:
