@@ -116,6 +116,17 @@ class Burst:
             yield Wave(scene.at(day), tuple(Payment(victim.account, collector, part) for part in parts))
 
 
+class Apart:
+    name = "an hour apart"
+    words = f"{PARTS} parts over an hour about midnight, to one account: what dating back pretends"
+
+    def attack(self, scene: Scene) -> Attack:
+        collector = scene.open_account()
+        for day, victim in scene.schedule():
+            for n, part in enumerate(divide(victim.goal, PARTS)):
+                yield Wave(scene.at(day, 23, 26 + 6 * n), (Payment(victim.account, collector, part),))
+
+
 class Timestamps:
     name = "timestamps"
     words = f"{PARTS} parts just after midnight, dated back as far as the chain allows"
@@ -154,6 +165,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = (
     MuleChain(),
     WarmUp(),
     Burst(),
+    Apart(),
     Timestamps(),
     Rotation(),
     Patient(),
