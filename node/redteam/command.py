@@ -36,6 +36,7 @@ HEADS: Final = (
     "of it marked",
     "payments",
     "refused",
+    "fees",
     "accounts",
     "days",
 )
@@ -156,6 +157,7 @@ def describe(document: Mapping[str, Any], strategies: Sequence[Strategy]) -> str
                 f"{marked:.0%}",
                 f"{row['payments']:.0f}",
                 f"{row['payments_refused']:.0f}",
+                f"{row['fees']:.0f}",
                 f"{row['accounts']:.0f}",
                 f"{row['days']:.1f}",
             ]

@@ -54,6 +54,13 @@ def test_what_has_no_judge_is_no_policy() -> None:
         load_policy("builtins:dict", {})
 
 
+def test_a_batch_is_also_there_as_columns() -> None:
+    columns = make_batch(pay(3, 1, 7), pay(1, 3, 8), pay(2, 2, 9)).to_columns()
+    assert columns.sender.tolist() == [0, 1, 2]
+    assert columns.receiver.tolist() == [1, 0, 2]
+    assert columns.amount.tolist() == [7, 8, 9]
+
+
 # --- sender-limit -----------------------------------------------------------------------------------
 
 
