@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "verify": "check a node's word against a checkpoint, by proofs",
     "audit": "re-execute a node's chain and check everything",
     "model": "train, evaluate and inspect the fraud model",
+    "module": "list installed modules; hold one against its contract",
+    "redteam": "play fraudsters' strategies against the model, and count what gets past it",
     "init": "make the home of one node by hand",
     "node": "run one node from its home",
     "simulate": "consensus in a deterministic world, with faults",

@@ -20,6 +20,7 @@ from typing import Any, Final
 from consensus import crypto, genesis
 from consensus.codec import check_int, check_str
 from consensus.errors import Fault, Rejected
+from node.policies.plan import PolicyPlan, read_policies
 
 LOOPBACK: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
@@ -54,6 +55,7 @@ class NodeConfig:
     delta_ms: int = 600  # Simplex's Delta: one message and the judging of a full block on a busy machine
     delta_ms_max: int = 8_000  # the cap that Delta grows to while nothing becomes final
     worker: bool = True  # check signatures in a process of their own
+    policies: tuple[PolicyPlan, ...] = ()  # this node's own modules, asked in order
 
     def __post_init__(self) -> None:
         check_str(self.name, "name", length_max=64)
@@ -95,7 +97,11 @@ def read_config(home: Path) -> NodeConfig:
     peers = document.get("peers", [])
     if type(peers) is not list:
         raise Rejected("must be a list", field="node.json: peers")
-    return NodeConfig(**{**document, "peers": tuple(_read_peer(peer) for peer in peers)})
+    own = {
+        "peers": tuple(_read_peer(peer) for peer in peers),
+        "policies": read_policies(document.get("policies", [])),
+    }
+    return NodeConfig(**{**document, **own})
 
 
 def _read_peer(value: Any) -> PeerConfig:

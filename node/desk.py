@@ -77,6 +77,7 @@ class Desk:
             mempool_bytes=node.mempool.size_bytes,
             parameters=node.rules.parameters,
             model=models[0] if models else None,
+            policies=node.policies.describe(),
         )
 
     def _get_clock_ms(self) -> int:

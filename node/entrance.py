@@ -1,6 +1,7 @@
 """The entrance: every transaction comes in here, from clients and from peers, and leaves to the mempool.
 
-The mempool's cheap checks, signatures beside the loop, the mempool's judgement, then gossip. Invariant:
+The mempool's cheap checks, signatures beside the loop, this node's own policies, the mempool's judgement, then
+gossip. Invariant:
 a client is answered for each transaction it sent; a peer's go through the bounded intake, and one that
 passes on what an honest node would not is scored. Leaves out: what is valid; the mempool knows.
 """
@@ -22,6 +23,7 @@ from node.mempool.refusals import Judged, Refusals
 from node.network.gossip import Gossip, Scheduler
 from node.network.intake import Intake
 from node.network.transport import Transport
+from node.policies.room import PolicyRoom
 from node.verification import Verifier
 
 SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
@@ -45,6 +47,7 @@ class Entrance:
         transport: Transport,
         scheduler: Scheduler,
         on_work: Callable[[], None],
+        policies: PolicyRoom,
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -55,6 +58,7 @@ class Entrance:
         self._clock = clock
         self._transport = transport
         self._on_work = on_work
+        self._policies = policies
         self._on_the_way = 0  # clients' transactions between their arrival and the mempool
         mempool.on_refusal = self.note_refusal
         self.gossip = Gossip(
@@ -104,8 +108,11 @@ class Entrance:
     async def _take_in(self, raws: Sequence[bytes]) -> tuple[list[Receipt], list[Transaction]]:
         batch = self._mempool.prepare(raws, self._chain.final_view, self._clock.now_ms())
         signed = await self._verifier.verify_new(batch.candidates)
+        opinions = await self._policies.judge(
+            [tx for tx, is_signed in zip(batch.candidates, signed, strict=True) if is_signed]
+        )
         # Asked anew: blocks may have become final meanwhile.
-        receipts = self._mempool.admit(batch, signed, self._chain.final_view, self._clock.now_ms())
+        receipts = self._mempool.admit(batch, signed, self._chain.final_view, self._clock.now_ms(), opinions)
         # By id: a second copy of the same bytes in a batch is answered with "known".
         taken = {receipt.id for receipt in receipts if receipt.outcome is Outcome.ACCEPTED}
         accepted = [tx for tx in batch.candidates if tx.id in taken]

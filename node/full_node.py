@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final
@@ -51,6 +51,9 @@ from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
 from node.observation import Vigil
 from node.onion_keeper import OnionKeeper
+from node.policies.calling import ThreadCaller
+from node.policies.plan import LoadedPolicy
+from node.policies.room import MakeCaller, PolicyRoom
 from node.proposer import Proposer
 from node.recovery import recover
 from node.runtime import Host, Runtime
@@ -92,6 +95,8 @@ class FullNode:
         metrics: NodeMetrics | None = None,
         serves_api: bool = True,
         admin: Admin | None = None,
+        policies: Sequence[LoadedPolicy] = (),
+        make_caller: MakeCaller = ThreadCaller,
     ) -> None:
         self.failed = asyncio.Event()
         self.fault: BaseException | None = None
@@ -123,6 +128,17 @@ class FullNode:
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
             self.door = FrameDoor(self.on_fault)
             self.network = make_network(identity, self.door)
+            self.policies = PolicyRoom(
+                policies,
+                self.rules,
+                self.chain,
+                self.mempool,
+                self.clock,
+                self.metrics.registry,
+                self._spawn,
+                self._on_work,
+                make_caller,
+            )
             self._build_rooms(validator_key, rng)
             self.engines = EngineRoom(
                 EngineMeans(
@@ -159,7 +175,17 @@ class FullNode:
         self._rng = rng
         herald = self.herald = Herald(self.events, self.metrics, clock)
         self.entrance = Entrance(
-            rules, chain, mempool, verifier, self.refusals, herald, clock, network, loop, self._on_work
+            rules,
+            chain,
+            mempool,
+            verifier,
+            self.refusals,
+            herald,
+            clock,
+            network,
+            loop,
+            self._on_work,
+            self.policies,
         )
         self.gossip = self.entrance.gossip
         self.accuser = Accuser(rules, chain, mempool, clock, validator_key, self.entrance.submit, self._spawn)
@@ -206,6 +232,7 @@ class FullNode:
             chain.read_block,
             self._post,
             self._on_built,
+            lambda: self.policies.withheld,
         )
 
     # --- the engine's rooms -----------------------------------------------------------------------------
@@ -257,6 +284,7 @@ class FullNode:
 
     async def start(self) -> str:
         """Open ports and begin; the API's base URL, or "". Raises Rejected when a port is taken."""
+        await self.policies.start()
         if self.api is not None:
             await self.api.start()
         self.door.open(self._list_rooms())
@@ -295,6 +323,7 @@ class FullNode:
             stack.push_async_callback(self.judge_room.close)
             stack.push_async_callback(self.catching_up.close)
             stack.callback(self.gossip.close)
+            stack.push_async_callback(self.policies.close)
             stack.push_async_callback(self._cancel_tasks)
             stack.push_async_callback(self.network.close)
             if self.api is not None:
@@ -330,6 +359,7 @@ class FullNode:
             self.mempool.on_clock(self.clock.now_ms())
             self._send_status()
             self.catching_up.check()
+            self.policies.check()
             self.desk.grow_history(HISTORY_READ_MAX)
             self._update_metrics()
 

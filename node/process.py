@@ -16,7 +16,7 @@ import random
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from node.network.links import Links
 from node.network.peers import PeerNetwork
 from node.network.transport import Handler
 from node.node_files import NodeFiles, read_node_files
+from node.policies.plan import LoadedPolicy, PolicyPlan, load_policies
 from node.signature_worker import SignatureWorker
 
 log = logging.getLogger("assay.process")
@@ -126,23 +127,26 @@ def run_node(
     *,
     log_form: str = "text",
     log_to_file: bool = False,
+    policies: Sequence[PolicyPlan] = (),
 ) -> int:
     """Run the node of `home` until a signal; the exit code. Raises AssayError before it is up.
 
     lifeline: a descriptor to watch; the node stops in order when it reads end of file, for then who
-    started it is gone and would never stop it.
+    started it is gone and would never stop it. policies: modules to run after those that node.json names.
     """
     files = read_node_files(home)
     settings = files.settings
     start_logging(settings.name, log_form, home / "node.log" if log_to_file else None)
     worker = SignatureWorker.start() if settings.worker else None
+    loaded = load_policies((*settings.policies, *policies))  # after the fork: a module may start threads
     with asyncio.Runner(loop_factory=_get_loop_factory()) as runner:
-        return runner.run(_serve(files, worker, report_ready, lifeline))
+        return runner.run(_serve(files, worker, loaded, report_ready, lifeline))
 
 
 async def _serve(
     files: NodeFiles,
     worker: SignatureWorker | None,
+    policies: Sequence[LoadedPolicy],
     report_ready: Callable[[str], None],
     lifeline: int | None,
 ) -> int:
@@ -169,6 +173,7 @@ async def _serve(
         make_network=partial(_make_network, files.settings, rng, Links() if admin is None else admin.links),
         clock=None if admin is None else admin.clock,
         admin=admin,
+        policies=policies,
     )
     quieten_collector()
     try:

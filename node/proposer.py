@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
@@ -55,6 +56,7 @@ class Proposer:
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
         on_built: Callable[[Built, list[Judged]], None],
+        get_withheld: Callable[[], AbstractSet[bytes]] = frozenset,
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -67,6 +69,7 @@ class Proposer:
         self._read_block = read_block
         self._post = post
         self._on_built = on_built
+        self._get_withheld = get_withheld  # by this node's own policy
         self._last: Header | None = None  # of the last block built here
         self.is_waiting = False  # a build was declined for want of transactions: WorkWaiting wakes it
 
@@ -92,7 +95,7 @@ class Proposer:
         # Past its epoch's boundary a block is a tail and takes no transactions: it stays empty, and comes in time.
         is_tail = epochs.is_tail_place(view.header, build.parent.epoch, self._chain.epoch_blocks)
         if len(branch) < UNFINAL_BLOCKS_MAX and not is_tail:
-            included = {tx.id for entry in branch for tx in entry.block.transactions}
+            included = {tx.id for entry in branch for tx in entry.block.transactions} | self._get_withheld()
             parameters = self._rules.genesis.parameters
             count_max = self._budget.get_count_max(parameters.block_transactions_max)
             candidates = self._mempool.select(view, parameters.block_bytes_max, count_max, included)

@@ -84,6 +84,8 @@ class TransactionDesk:
         drop = node.mempool.get_drop(transaction_id)
         if drop is None or drop.transaction is None:
             return None
+        if drop.code == "policy":  # this node's own word, no verdict: it says whose in the reason
+            return TransactionRecord(drop.transaction, "refused", score=drop.score, reasons=(drop.reason,))
         return TransactionRecord(
             drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
         )

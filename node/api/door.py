@@ -28,6 +28,7 @@ from node.api.stake_records import (
     ValidatorRecord,
     ValidatorsRecord,
 )
+from node.policies.attendant import PolicyReport
 
 ReceiptOutcome = Literal["accepted", "refused", "rejected"]
 TransactionStatus = Literal["pending", "final", "refused", "expired"]
@@ -65,6 +66,7 @@ class StatusRecord:
     mempool_bytes: int
     parameters: Parameters  # of the chain: what a client needs to choose fee and expiry
     model: ModelRecord | None  # the first module that judges; None on a chain without one
+    policies: tuple[PolicyReport, ...] = ()  # this node's own modules
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from consensus.ledger.scoring import OUTCOME_NAMES, Explanation
 from consensus.transaction import Transaction
 from node.api import door, stake_records
 from node.api.kind_forms import KIND_NAMES, form_own
+from node.policies.attendant import PolicyReport
 
 Json = dict[str, Any]
 
@@ -259,7 +260,19 @@ def form_status(status: door.StatusRecord) -> Json:
         "syncing": status.syncing,
         "mempool": {"transactions": status.mempool_transactions, "bytes": status.mempool_bytes},
         "model": None if status.model is None else form_model(status.model),
+        "policies": [_form_policy(report) for report in status.policies],
         "parameters": asdict(status.parameters),
+    }
+
+
+def _form_policy(report: PolicyReport) -> Json:
+    return {
+        "name": report.label,
+        "deadline_ms": report.deadline_ms,
+        "on_failure": report.on_failure,
+        "stuck": report.is_stuck,
+        "transactions": dict(report.decisions),
+        "calls": dict(report.calls),
     }
 
 

@@ -17,6 +17,7 @@ from consensus.genesis import (
     Parameters,
 )
 from consensus.transaction import PAYLOAD_BYTES_MAX
+from ml.policy import Decision
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
@@ -37,6 +38,8 @@ from node.api.schema_parts import (
     refer,
 )
 from node.api.stake_schemas import ACCOUNT_STAKE, build_stake_schemas
+from node.policies.attendant import CALL_OUTCOMES
+from node.policies.plan import REFUSE, SKIP
 
 _OWN, _HOLDERS = build_own_schemas()
 _TRANSACTION: Final[Json] = {
@@ -247,6 +250,18 @@ def build_schemas(limits: Limits) -> Json:
                 "syncing": BOOL,
                 "mempool": build_object({"transactions": INT, "bytes": INT}),
                 "model": build_or_null(refer("Model")),
+                "policies": build_array(
+                    build_object(
+                        {
+                            "name": TEXT,
+                            "deadline_ms": INT,
+                            "on_failure": {"enum": [SKIP, REFUSE]},
+                            "stuck": BOOL,
+                            "transactions": build_object({d.name.lower(): INT for d in Decision}),
+                            "calls": build_object(dict.fromkeys(CALL_OUTCOMES, INT)),
+                        }
+                    )
+                ),
                 "parameters": build_object(
                     {entry.name: _PARAMETER_NAMES.get(entry.name, INT) for entry in fields(Parameters)}
                 ),

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a new network with --epoch-blocks: leaders in turn (default), or drawn from what validators reveal",
     )
     parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="NAME[=CONFIG]",
+        help="let every node run this policy module; CONFIG is a JSON file or key=value,…; may be given several times",
+    )
+    parser.add_argument(
         "--admin",
         action="store_true",
         help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
@@ -60,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from node import config, localnet, process
+    from node.policies.plan import parse_policy
 
+    policies = tuple(map(parse_policy, args.policy))
     folder = Path(args.home)
     interval_ms = (
         None
@@ -69,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     )
     network = _open_or_create(args, folder, interval_ms)
     (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
-    local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True))
+    local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True, policies=policies))
     local.start()
     with process.stop_signals() as stop:
         try:

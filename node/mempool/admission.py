@@ -10,7 +10,7 @@ may find its place later with the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,6 @@ from consensus.errors import NotYet, Rejected
 from consensus.ledger.state import HOT, View
 from consensus.transaction import Transaction
 from node.mempool.pending import Entry, Line, Pending, compute_fee_for, compute_price
-
-# A node's own rule at the door: a reason to refuse, or None. Consulted in order, after the signature.
-PolicyCheck = Callable[[Transaction, View], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,10 @@ class MempoolPolicy:
     refusals_window_ms: int = 60_000
     back_off_ms: int = 30_000
     drops_kept: int = 1 << 15  # whole transactions: 25 MB when full
-    checks: tuple[PolicyCheck, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if name != "checks":
-                check_int(getattr(self, name), f"mempool.{name}", low=1)
+            check_int(getattr(self, name), f"mempool.{name}", low=1)
 
 
 class Standing:

@@ -12,9 +12,8 @@ Leaves out: gossip, signature checks (`node.verification`), the answers of HTTP.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -27,6 +26,7 @@ from consensus.ledger import scoring
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.state import View
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
+from ml.policy import Decision, Opinion
 from node.clock import Clock
 from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
 from node.mempool.pending import Entry, Key, Pending
@@ -38,13 +38,12 @@ if TYPE_CHECKING:
     from consensus.ledger.execution import Built
     from consensus.ledger.rules import Rules
 
-log = logging.getLogger("assay.mempool")
-
 MISFITS_MAX: Final = 64  # a walk for a block ends after so many that do not fit: the rest hardly will
 TRANSACTION_BYTES_TYPICAL: Final = 128  # no room for even a small one: the block is full
 JUDGE_ROUNDS_MAX: Final = 4  # each round settles at least the first refusal of every chain of accounts
 FINALS_KEPT: Final = 1 << 16  # ids of final transactions that a client may still send again; 10 MB
 RETRY_MS: Final = 1_000  # a block or two from now there is room again
+NO_OPINIONS: Final[Mapping[bytes, Opinion]] = {}
 
 
 @dataclass(slots=True)
@@ -114,10 +113,18 @@ class Mempool:
                 batch.answers[tx.id] = receipt
         return batch
 
-    def admit(self, batch: Batch, signed: Sequence[bool], view: View, now_ms: int) -> list[Receipt]:
+    def admit(
+        self,
+        batch: Batch,
+        signed: Sequence[bool],
+        view: View,
+        now_ms: int,
+        opinions: Mapping[bytes, Opinion] = NO_OPINIONS,
+    ) -> list[Receipt]:
         """Judge the candidates and take them in; one receipt per raw of the batch, in order.
 
         signed: for each candidate, whether its signature holds. The state may have moved on since `prepare`.
+        opinions: by id, what this node's own policy says against it.
         """
         self._note(view)
         if batch.head == view.header.hash:
@@ -131,7 +138,7 @@ class Mempool:
             receipt = self._get_known(tx.id)
             if receipt is None and not is_signed:
                 receipt = _reject(tx.id, _make_signature_error(self._rules.chain_id))
-            receipt = receipt or answer or self._check_policy(tx, view)
+            receipt = receipt or answer or self._check_policy(tx, opinions)
             if receipt is None:
                 ready.append(tx)
             else:
@@ -188,18 +195,12 @@ class Mempool:
                 receipts.append(None)
         return receipts
 
-    def _check_policy(self, tx: Transaction, view: View) -> Receipt | None:
-        for check in self.policy.checks:
-            try:
-                reason = check(tx, view)
-            except Exception:  # somebody else's code: the node goes on without its word
-                log.exception("a policy check failed and is skipped", extra={"check": repr(check)})
-                self.received["policy_failed"] += 1
-                continue
-            if reason is not None:
-                self._note_drop(tx, "policy", reason, None)
-                return Receipt(tx.id, Outcome.REFUSED, "policy", reason)
-        return None
+    def _check_policy(self, tx: Transaction, opinions: Mapping[bytes, Opinion]) -> Receipt | None:
+        opinion = opinions.get(tx.id)
+        if opinion is None or opinion.decision is not Decision.REFUSE:
+            return None
+        self._note_drop(tx, "policy", opinion.reason, None)
+        return Receipt(tx.id, Outcome.REFUSED, "policy", opinion.reason)
 
     def _judge(self, view: View, ready: Sequence[Transaction]) -> list[tuple[int, int]]:
         """(score, outcome) of each, as a block of them would be judged whose refused ones are left out.
@@ -314,6 +315,13 @@ class Mempool:
             if entry is not None and isinstance(error, Rejected):
                 self._pending.remove(entry)
                 self._drop(entry, error.code, str(error))
+
+    def withdraw(self, transaction_id: bytes, code: str, reason: str) -> None:
+        """Drop a pending one that this node's own policy no longer wants."""
+        entry = self._pending.get(transaction_id)
+        if entry is not None:
+            self._pending.remove(entry)
+            self._drop(entry, code, reason)
 
     # --- the chain goes on --------------------------------------------------------------------------
 

@@ -10,9 +10,12 @@ from consensus.ledger.scoring import Contribution, Explanation
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
 from node.api import door, stake_records
 from node.api.event_ring import EventRing
+from node.policies.attendant import PolicyReport
 
 CHAIN_ID = "test-chain"
 CLOCK_MS = 1_700_000_000_000
+POLICY_DECISIONS = {"allow": 5, "hold": 0, "refuse": 1}
+POLICY_CALLS = {"ok": 3, "failed": 0, "broken": 0, "overrun": 1}
 KEYS = [crypto.PrivateKey.from_seed(b"account %d" % i) for i in range(3)]
 VALIDATOR = crypto.PrivateKey.from_seed(b"validator")
 
@@ -114,6 +117,7 @@ class FakeDoor:
             300,
             genesis.Parameters(),
             self.get_models()[0],
+            (PolicyReport("taste", 100, "skip", False, POLICY_DECISIONS, POLICY_CALLS),),
         )
 
     def is_ready(self) -> bool:

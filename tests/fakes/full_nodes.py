@@ -28,6 +28,9 @@ from node.network.handshake import Identity
 from node.network.memory_transport import MemoryNetwork, MemoryTransport
 from node.network.transport import Handler
 from node.node_files import read_node_files
+from node.policies.calling import ThreadCaller
+from node.policies.plan import LoadedPolicy
+from node.policies.room import MakeCaller
 
 WAIT_SECONDS = 60.0  # a very busy machine; on an idle one all of this takes well under a second
 
@@ -58,6 +61,8 @@ class FullNodes:
         self.links = MemoryNetwork()
         self.nodes: list[FullNode | None] = [None] * 4
         self._nonces = [0] * len(self.network.accounts)
+        self.policies: dict[int, list[LoadedPolicy]] = {}  # by place, of the node started there next
+        self.make_caller: MakeCaller = ThreadCaller
 
     def add(self, *, block_interval_ms: int = 40) -> int:
         """The place of one more node, whose key is nobody's in genesis."""
@@ -89,6 +94,8 @@ class FullNodes:
                 rng=self.rng,
                 make_network=self._make_network,
                 serves_api=False,
+                policies=self.policies.get(place, ()),
+                make_caller=self.make_caller,
             )
             self.nodes[place] = node
             await node.start()

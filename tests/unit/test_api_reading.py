@@ -14,8 +14,11 @@ async def test_status_has_the_fields_people_rely_on(session: aiohttp.ClientSessi
     assert status == 200
     assert document.keys() == {
         *("chain_id", "genesis_hash", "node", "head", "finalized", "clock_ms", "view", "epoch", "peers"),
-        *("syncing", "mempool", "model", "parameters"),
+        *("syncing", "mempool", "model", "policies", "parameters"),
     }
+    assert [policy.keys() for policy in document["policies"]] == [
+        {"name", "deadline_ms", "on_failure", "stuck", "transactions", "calls"}
+    ]
     assert document["node"].keys() == {"name", "address", "version"}
     assert document["head"].keys() == {"height", "hash"}
     assert document["finalized"].keys() == {"height", "hash", "state_root", "timestamp_ms"}

@@ -24,10 +24,12 @@ from consensus.ledger.scoring import (
 )
 from consensus.ledger.state import State
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, sign_transaction
+from ml.policy import hold, refuse
 from node.clock import ManualClock
 from node.mempool.admission import MempoolPolicy
 from node.mempool.mempool import Mempool
 from node.mempool.receipts import Outcome, Receipt
+from node.mempool.refusals import Judged
 from node.verification import InlineVerifier
 
 CHAIN = "test-chain"
@@ -262,23 +264,33 @@ def test_the_state_may_move_on_between_the_two_steps(world: World) -> None:
     assert outcomes(receipts) == ["nonce_used", "final"]
 
 
-def test_a_policy_check_refuses_and_one_that_fails_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
-    def no_sevens(tx: Transaction, view: object) -> str | None:
-        return "sevens are not liked here" if tx.amount == 7 else None
-
-    def broken(tx: Transaction, view: object) -> str | None:
-        raise RuntimeError("out of order")
-
-    world = World(make_rules(), MempoolPolicy(checks=(broken, no_sevens)))
-    unliked = pay(0, 0, amount=7)
-    receipts = world.offer(unliked, pay(0, 0))
-    assert outcomes(receipts) == ["policy", "accepted"]
-    assert receipts[0].outcome is Outcome.REFUSED
+def test_what_a_policy_refuses_stays_out_and_is_no_refusal_by_score() -> None:
+    world = World(make_rules())
+    unliked, liked, held = pay(0, 0), pay(1, 0), pay(2, 0)
+    opinions = {unliked.id: refuse("policy taste: no"), held.id: hold("policy taste: later")}
+    refusals: list[Judged] = []
+    world.pool.on_refusal = refusals.append
+    view, now_ms = world.state.view(), world.clock.now_ms()
+    batch = world.pool.prepare([tx.raw for tx in (unliked, liked, held)], view, now_ms)
+    receipts = world.pool.admit(batch, [True] * 3, view, now_ms, opinions)
+    assert outcomes(receipts) == ["policy", "accepted", "accepted"]
+    assert (receipts[0].outcome, receipts[0].reason) == (Outcome.REFUSED, "policy taste: no")
     drop = world.pool.get_drop(unliked.id)
     assert drop is not None
-    assert drop.reason == "sevens are not liked here"
-    assert world.pool.received["policy_failed"] == 2
-    assert "out of order" in caplog.text
+    assert (drop.code, drop.reason, drop.score) == ("policy", "policy taste: no", None)
+    assert refusals == []
+
+
+def test_what_is_withdrawn_is_dropped_with_its_reason() -> None:
+    world = World(make_rules())
+    tx = pay(0, 0)
+    world.offer(tx)
+    world.pool.withdraw(tx.id, "policy", "policy taste: no longer")
+    assert not world.pool.has(tx.id)
+    drop = world.pool.get_drop(tx.id)
+    assert drop is not None
+    assert (drop.code, drop.reason) == ("policy", "policy taste: no longer")
+    world.pool.withdraw(tx.id, "policy", "twice changes nothing")
 
 
 def test_a_policy_of_nothing_is_a_mistake_named() -> None:

@@ -1,0 +1,1 @@
+"""The conformance kit: does a module keep the contract it was written for? `assay module check`."""
