@@ -52,6 +52,7 @@ from node.node_files import NodeFiles
 from node.observation import Vigil
 from node.proposer import Proposer
 from node.recovery import recover
+from node.refusal_keeper import RefusalKeeper
 from node.runtime import Host, Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
@@ -108,10 +109,23 @@ class FullNode:
         with ExitStack() as undo:
             undo.callback(self.store.close)
             undo.callback(self.journal.close)
+            undo.callback(recovery.refusal_log.close)
             self.chain = Chain(self._state, self.rules.parameters.epoch_blocks)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
+            own_key = b"" if validator_key is None else validator_key.public_key
+            self.refusal_keeper = RefusalKeeper(
+                recovery.refusal_log,
+                self.chain,
+                self.store,
+                self.rules.parameters,
+                self.clock,
+                self.metrics,
+                own_key,
+                self.on_fault,
+            )
+            self.refusals.on_added = self.refusal_keeper.note
             self.events = EventRing(self.clock.now_ms() * 1_000)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
             self.door = FrameDoor(self.on_fault)
@@ -189,6 +203,7 @@ class FullNode:
             chain.read_block,
             self._post,
             self._on_built,
+            self.refusal_keeper.commit,
         )
 
     # --- the engine's rooms -----------------------------------------------------------------------------
@@ -273,6 +288,7 @@ class FullNode:
             stack.callback(self.store.close)
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
+            stack.callback(self._close_refusals)
             stack.push_async_callback(self.verifier.close)
             stack.push_async_callback(self.judge_room.close)
             stack.push_async_callback(self.catching_up.close)
@@ -287,6 +303,9 @@ class FullNode:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _close_refusals(self) -> None:
+        (self.refusal_keeper.abandon if self.failed.is_set() else self.refusal_keeper.close)()
 
     def _write_checkpoint(self) -> None:
         if not self.failed.is_set():
@@ -313,6 +332,7 @@ class FullNode:
             self._send_status()
             self.catching_up.check()
             self.desk.grow_history(HISTORY_READ_MAX)
+            self.refusal_keeper.sync()
             self._update_metrics()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -356,6 +376,7 @@ class FullNode:
         for block in blocks:
             self.mempool.on_final(block, self.chain.final_view)
             self.desk.on_final(block.header)
+            self.refusal_keeper.on_final(block.header)
             self.herald.on_final(block)
         self.accuser.retry()
         self._send_status()

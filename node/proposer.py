@@ -19,6 +19,7 @@ from consensus.ledger import epochs
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
+from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction
 from node.block_budget import BlockBudget
 from node.chain import Chain
@@ -36,7 +37,10 @@ ROUNDS_MAX: Final = 4  # each costs a build; after so many, what is left can wai
 
 
 class Proposer:
-    """Answers Build. `on_built` is told of each block, and of what was refused while building it."""
+    """Answers Build. `on_built` is told of each block, and of what was refused while building it.
+
+    commit_refusals: the durable head of this node's refusal log, for a block on that parent.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Proposer:
         read_block: Callable[[bytes], BlockRef],
         post: Callable[[Event], None],
         on_built: Callable[[Built, list[Judged]], None],
+        commit_refusals: Callable[[bytes], LogHead] = lambda _: EMPTY_LOG,
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -61,6 +66,7 @@ class Proposer:
         self._read_block = read_block
         self._post = post
         self._on_built = on_built
+        self._commit_refusals = commit_refusals
         self._last: Header | None = None  # of the last block built here
         self.is_waiting = False  # a build was declined for want of transactions: WorkWaiting wakes it
 
@@ -104,6 +110,7 @@ class Proposer:
                 proposer_key=self._public_key,
                 now_ms=self._clock.now_ms(),
                 certificate=build.certificate,
+                refusals=EMPTY_LOG if is_tail else self._commit_refusals(parent),
             )
         except (Rejected, NotYet) as reason:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})

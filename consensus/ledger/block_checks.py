@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from consensus import vote
+from consensus import refusal, vote
 from consensus.block import GENESIS_VIEW, Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
@@ -71,6 +71,7 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
     if operator is None:
         raise Rejected(f"is not a validator of epoch {epoch}", field="header.proposer", code="proposer")
     beacon.check_reveal(view.records, parameters, operator, epoch, header.reveal)
+    refusal.check_head(refusal.get_head(header))
     next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
         ("modules_digest", header.modules_digest, rules.modules_digest),
@@ -114,6 +115,13 @@ def _check_tail(block: Block, parent: Header) -> None:
         )
     if block.header.reveal:
         raise Rejected("a tail reveals nothing", field="header.reveal", mend="leave it empty", code="reveal")
+    if block.header.refusal_count:
+        raise Rejected(
+            "a tail, which is never final, commits to no log",
+            field="header.refusal_count",
+            mend="use 0",
+            code="refusals",
+        )
     if block.header.timestamp_ms != parent.timestamp_ms:
         raise Rejected(
             f"{block.header.timestamp_ms}, a tail has its parent's {parent.timestamp_ms}",

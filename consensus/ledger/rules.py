@@ -34,6 +34,7 @@ from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View,
 from consensus.ledger.supply import Supply, put_supply
 from consensus.ledger.work import Work
 from consensus.merkle import CompactRange
+from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction, compute_signing_digest
 
 MODULES_TAG: Final = b"assay/modules/1"
@@ -294,6 +295,7 @@ class Rules:
         now_ms: int,
         certificate: vote.Certificate | None,
         reveal: bytes = b"",
+        refusals: LogHead = EMPTY_LOG,
     ) -> Built:
         """A block after `view` of what fits among `candidates`, in their order; see execution.py."""
         return execution.build_block(
@@ -306,6 +308,7 @@ class Rules:
             now_ms=now_ms,
             certificate=certificate,
             reveal=reveal,
+            refusals=refusals,
         )
 
     def check_block(self, view: View, block: Block, now_ms: int | None) -> Delta:

@@ -70,6 +70,8 @@ def form_header(header: Header) -> Json:
         "next_validators_digest": to_hex(header.next_validators_digest),
         "certificate_digest": to_hex(header.certificate_digest),
         "reveal": to_hex(header.reveal),
+        "refusal_count": header.refusal_count,
+        "refusal_root": to_hex(header.refusal_root),
     }
 
 

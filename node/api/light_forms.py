@@ -32,6 +32,7 @@ _ROOTS: Final = (
     "validators_digest",
     "next_validators_digest",
     "certificate_digest",
+    "refusal_root",
 )
 
 
@@ -110,6 +111,7 @@ def read_header(value: Any) -> Header:
         timestamp_ms=read_int(fields, "timestamp_ms", codec.TIME_MS_MAX),
         transaction_count=read_int(fields, "transaction_count"),
         reveal=read_hex(get_field(fields, "reveal"), "reveal"),
+        refusal_count=read_int(fields, "refusal_count"),
     )
 
 

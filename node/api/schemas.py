@@ -167,6 +167,8 @@ def build_schemas(limits: Limits) -> Json:
                     HASH_SCHEMA,
                 ),
                 "reveal": {"type": "string", "pattern": "^0x([0-9a-f]{64})?$"},
+                "refusal_count": INT,
+                "refusal_root": HASH_SCHEMA,
             }
         ),
         "Certificate": build_object(

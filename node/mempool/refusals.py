@@ -1,16 +1,18 @@
 """What this node refused lately, and why: a sender is owed an answer.
 
 Bounded and in memory: a refusal is this node's answer of the moment, and the transaction may yet become
-final through another node or at a later time. Leaves out: the provable log of refusals (a later issue).
+final through another node or at a later time. Leaves out: the provable log of refusals, which outlives the
+process (`node/refusal_keeper.py`, told of each by `on_added`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from consensus.ledger.rules import compute_modules_digest
 from consensus.ledger.scoring import Explanation
 from consensus.transaction import Transaction
 
@@ -44,18 +46,35 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """height: of the block on whose state it was judged. explanations: (module name, why)."""
+    """height: of the block on whose state it was judged. explanations: (module name, why).
+
+    modules_digest: of the modules that judged, as that state names them.
+    """
 
     transaction: Transaction
     score: int
     height: int
     explanations: tuple[tuple[str, Explanation], ...]
+    modules_digest: bytes
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """In words, what spoke against it; each module's largest first."""
+        return tuple(
+            contribution.words
+            for _, explanation in self.explanations
+            for contribution in explanation.contributions
+            if contribution.contribution > 0
+        )
 
 
 class Refusals:
+    """The last so many. `on_added` is told of each."""
+
     def __init__(self, count_max: int = REFUSALS_KEPT) -> None:
         self._count_max = count_max
         self._by_id: OrderedDict[bytes, Refusal] = OrderedDict()
+        self.on_added: Callable[[Refusal], None] = lambda _: None
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -64,10 +83,13 @@ class Refusals:
         """Keep it with its explanation."""
         tx = judged.transaction
         height = judged.view.header.height
-        self._by_id[tx.id] = Refusal(tx, judged.score, height, judged.explain(rules))
+        digest = compute_modules_digest(judged.view.modules_record)
+        refusal = Refusal(tx, judged.score, height, judged.explain(rules), digest)
+        self._by_id[tx.id] = refusal
         self._by_id.move_to_end(tx.id)
         if len(self._by_id) > self._count_max:
             self._by_id.popitem(last=False)
+        self.on_added(refusal)
 
     def get(self, transaction_id: bytes) -> Refusal | None:
         return self._by_id.get(transaction_id)
