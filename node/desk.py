@@ -32,16 +32,17 @@ from node.api.door import (
     ModuleProfile,
     ModuleVerdict,
     PeerRecord,
-    RefusalRecord,
     StatusRecord,
     TransactionProof,
     TransactionRecord,
     VerdictRecord,
 )
+from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.light_desk import LightDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
+from node.refusal_desk import RefusalDesk
 from node.stake_desk import StakeDesk
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Desk:
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
         self._explaining = asyncio.Lock()
+        self._refusals = RefusalDesk(node.refusals, node.refusal_keeper, node.mempool, self._get_proof)
         self._light = LightDesk(node.rules, node.chain, node.store, self._get_proof, self._get_history_tree)
 
     # --- the node -----------------------------------------------------------------------------------
@@ -130,17 +132,9 @@ class Desk:
 
     def _find_dropped(self, transaction_id: bytes) -> TransactionRecord | None:
         node = self._node
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            reasons = tuple(
-                contribution.words
-                for _, explanation in refusal.explanations
-                for contribution in explanation.contributions
-                if contribution.contribution > 0
-            )
-            return TransactionRecord(
-                refusal.transaction, "refused", score=refusal.score, outcome=REFUSE, reasons=reasons
-            )
+        refused = self._refusals.get_transaction(transaction_id)
+        if refused is not None:
+            return refused
         drop = node.mempool.get_drop(transaction_id)
         if drop is None or drop.transaction is None:
             return None
@@ -178,10 +172,13 @@ class Desk:
         )
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
-        drop = self._node.mempool.get_drop(transaction_id)
-        if drop is None or drop.code not in ("refused", "policy"):
-            return None
-        return RefusalRecord(drop.id, drop.code, drop.reason, drop.score, drop.height, drop.clock_ms)
+        return self._refusals.get(transaction_id)
+
+    def get_refusals(self, first: int, limit: int) -> RefusalPage:
+        return self._refusals.list(first, limit)
+
+    def prove_refusals(self, first: int, second: int | None) -> ConsistencyProof:
+        return self._refusals.prove_consistency(first, second)
 
     def get_mempool(self, limit: int) -> MempoolPage:
         mempool = self._node.mempool

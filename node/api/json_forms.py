@@ -316,14 +316,3 @@ def form_mempool(page: door.MempoolPage) -> Json:
         "bytes": page.bytes_total,
         "entries": [{**form_transaction(entry.transaction), "score": entry.score} for entry in page.entries],
     }
-
-
-def form_refusal(record: door.RefusalRecord) -> Json:
-    return {
-        "id": to_hex(record.transaction_id),
-        "code": record.code,
-        "reason": record.reason,
-        "score": record.score,
-        "height": record.height,
-        "clock_ms": record.clock_ms,
-    }

@@ -161,8 +161,8 @@ def read_set(value: Any, name: str) -> EpochSet:
     return EpochSet(ValidatorSet(validators), operators)
 
 
-def read_siblings(value: Any, name: str) -> tuple[bytes, ...]:
-    return tuple(read_hex(item, name, crypto.HASH_BYTES) for item in read_list(value, name, SIBLINGS_MAX))
+def read_siblings(value: Any, name: str, count_max: int = SIBLINGS_MAX) -> tuple[bytes, ...]:
+    return tuple(read_hex(item, name, crypto.HASH_BYTES) for item in read_list(value, name, count_max))
 
 
 def read_account_proof(value: Any) -> tuple[Header, AccountProof]:

@@ -19,6 +19,7 @@ from consensus.genesis import (
 from consensus.transaction import PAYLOAD_BYTES_MAX
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
+from node.api.refusal_forms import build_refusal_schemas
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
 from node.api.schema_parts import (
     BOOL,
@@ -283,16 +284,7 @@ def build_schemas(limits: Limits) -> Json:
                 },
             }
         ),
-        "Refusal": build_object(
-            {
-                "id": HASH_SCHEMA,
-                "code": TEXT,
-                "reason": TEXT,
-                "score": build_or_null(SCORE),
-                "height": INT,
-                "clock_ms": TIME,
-            }
-        ),
+        **build_refusal_schemas(limits),
         "Health": build_object({"live": BOOL, "ready": BOOL}),
         "Problem": build_object(
             {

@@ -203,7 +203,9 @@ class RefusalLog:
         identity = codec.decode(payload, what="identity", bytes_max=_IDENTITY_BYTES_MAX)
         if identity != (self._chain_digest, self.number):
             raise Rejected(
-                "is the log of another chain", field=str(self._path), mend="give every chain a home of its own"
+                "is the log of another chain",
+                field=str(self._path),
+                mend="give every chain a home of its own",
             )
 
     def _describe_damage(self, offset: int) -> Fault:
@@ -230,4 +232,3 @@ def _split(payload: bytes) -> tuple[bytes, bytes, bytes]:
     entry_id, length = _HEAD.unpack_from(payload)
     end = _HEAD.size + length
     return entry_id, payload[_HEAD.size : end], payload[end:]
-
