@@ -57,6 +57,9 @@ WORK: Final = "consensus/ledger/work.py"
 STAKING: Final = "pytest tests/unit/test_staking.py tests/unit/test_rewards.py tests/unit/test_accusations.py tests/unit/test_epochs.py"
 STAKING_LAWS: Final = "pytest tests/unit/test_staking_laws.py"
 EPOCH_EDGES: Final = "pytest tests/unit/test_simplex_epochs.py"
+REFUSAL_HEADS: Final = "pytest tests/unit/test_refusal_heads.py"
+REFUSAL_LOG: Final = "pytest tests/unit/test_refusal_keeper.py tests/unit/test_refusal_entries.py"
+KEEPER: Final = "node/refusal_keeper.py"
 LIGHT: Final = "pytest tests/unit/test_light.py tests/unit/test_record_proofs.py"
 STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
     f"consensus/ledger/{name}.py"
@@ -435,6 +438,13 @@ STAKE_MUTANTS: Final = (
     _mutant("other-epochs-votes-count", "a vote counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch == self._config.epoch:\n                    self._take_vote", "if subject.epoch >= 0:\n                    self._take_vote")),
     _mutant("other-epochs-certificates-count", "a certificate counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch != self._config.epoch or subject.view <= self._final_view:\n            if subject.view", "if subject.view <= self._final_view:\n            if subject.view")),
     _mutant("later-epochs-dropped", "the journal's records of later epochs than the store's bind", (JOURNAL,), (NODE_JOURNAL, "if frame_epoch < epoch:", "if frame_epoch != epoch:")),
+    _mutant("head-of-no-log", "the empty root is the empty log's alone", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    refusal.check_head(refusal.get_head(header))\n", "")),
+    _mutant("tail-with-head", "a tail commits to no log of refusals", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    if block.header.refusal_count:\n", "    if block.header.refusal_count > 2**53:\n")),
+    _mutant("head-before-its-log", "a log is durable before a block commits to it", (REFUSAL_LOG,), (KEEPER, "            self._begin_anew(last)\n        self.log.sync()", "            self._begin_anew(last)")),
+    _mutant("loss-unsaid", "a log that was lost says so", (REFUSAL_LOG,), (KEEPER, "        if last is not None and not self._follows(last):\n", "        if last is None:\n")),
+    _mutant("unfinal-heads-forgotten", "an own block that is not final yet binds, too", (REFUSAL_LOG,), (KEEPER, "next((header for header in branch if self._is_own(header)), self._own)", "self._own")),
+    _mutant("logged-twice", "one entry a transaction and set of modules", (REFUSAL_LOG,), (KEEPER, "is not None:\n                return\n            if not self._take_token", "is None and False:\n                return\n            if not self._take_token")),
+    _mutant("loss-believed", "only the block that was lost excuses", (REFUSAL_LOG,), ("consensus/refusal.py", "and (first.lost, first.block_hash) == (old, earlier.hash)", "and first.height > 0")),
     _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
     _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
     _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),
