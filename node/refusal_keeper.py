@@ -72,7 +72,7 @@ class RefusalKeeper:
         self._is_workload = parameters.clock == CLOCK_WORKLOAD
         self._clock = clock
         self._metrics = metrics
-        self._own_key = own_key
+        self.own_key = own_key
         self._on_fault = on_fault
         self._tokens = LOGGED_BURST * 1_000  # in thousandths
         self._refilled_ms = clock.monotonic_ms()
@@ -156,20 +156,21 @@ class RefusalKeeper:
         self.log.sync()
 
     def close(self) -> None:
-        """Raises Fault when the disk does."""
+        """Make durable what can be. What cannot was promised to nobody: no block commits to it."""
         try:
             if self.log.searched.height < self._headers.finalized_height:
                 self._mark(self._headers.finalized_height)
             self.log.sync()
-        finally:
-            self.log.close()
+        except Fault as fault:
+            log.warning("the last refusals may be lost", extra={"reason": str(fault)})
+        self.log.close()
 
     def abandon(self) -> None:
         """Close without another write: this node has failed."""
         self.log.close()
 
     def _is_own(self, header: Header) -> bool:
-        return bool(self._own_key) and header.proposer == self._own_key
+        return bool(self.own_key) and header.proposer == self.own_key
 
     def _follows(self, last: Header) -> bool:
         """Whether this log begins with that block's, or says in its first leaf that that one was lost."""
@@ -188,7 +189,7 @@ class RefusalKeeper:
 
     def _find_own(self) -> Header | None:
         """This node's newest final block; few headers are read, for the log remembers how far that was searched."""
-        if not self._own_key:
+        if not self.own_key:
             return None
         searched, final_height = self.log.searched, self._headers.finalized_height
         if searched.height > final_height:  # the chain was lost, and the log was not
