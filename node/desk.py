@@ -1,13 +1,11 @@
 """The desk: answers the HTTP API's questions from the node's rooms (implements `api.door.NodeDoor`).
 
-Invariant: reads only; what costs more than one bounded read of the disk (explaining a transaction of
-long ago re-executes its chain from the nearest checkpoint) runs in a thread, one at a time.
+Invariant: reads only; what costs more than one bounded read of the disk is the explainer's, beside the loop.
 Leaves out: HTTP, JSON and limits (`node/api/`).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
@@ -17,7 +15,7 @@ from consensus import codec, merkle, vote
 from consensus.block import Block, Header
 from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
-from consensus.ledger.scoring import REFUSE, Explanation, ValidationModule
+from consensus.ledger.scoring import ValidationModule
 from consensus.transaction import Transaction
 from node.api import door
 from node.api.door import (
@@ -30,7 +28,6 @@ from node.api.door import (
     MempoolPage,
     ModelRecord,
     ModuleProfile,
-    ModuleVerdict,
     PeerRecord,
     StatusRecord,
     TransactionProof,
@@ -39,6 +36,7 @@ from node.api.door import (
 )
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
+from node.explainer import Explainer
 from node.light_desk import LightDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
@@ -56,7 +54,9 @@ class Desk:
         self._node = node
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
-        self._explaining = asyncio.Lock()
+        self._explainer = Explainer(
+            node.rules, node.chain, node.store, node.mempool, node.refusals, node.refusal_keeper
+        )
         self._refusals = RefusalDesk(node.refusals, node.refusal_keeper, node.mempool, self._get_proof)
         self._light = LightDesk(node.rules, node.chain, node.store, self._get_proof, self._get_history_tree)
 
@@ -105,17 +105,10 @@ class Desk:
         return [_answer(receipt) for receipt in await self._node.entrance.submit(raws)]
 
     async def score(self, transaction: Transaction) -> VerdictRecord:
-        node = self._node
-        node.rules.check_form(transaction)
-        view = node.chain.final_view
-        verdicts = node.rules.evaluate(view, (transaction,))
-        return VerdictRecord(
-            transaction,
-            int(verdicts.score[0]),
-            int(verdicts.outcome[0]),
-            view.header.height,
-            _name(node.rules.explain(view, (transaction,), 0)),
-        )
+        return await self._explainer.score(transaction)
+
+    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
+        return await self._explainer.explain(transaction_id)
 
     def get_transaction(self, transaction_id: bytes) -> TransactionRecord | None:
         node = self._node
@@ -140,35 +133,6 @@ class Desk:
             return None
         return TransactionRecord(
             drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
-        )
-
-    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
-        node = self._node
-        place = node.store.find_transaction(transaction_id)
-        if place is not None:
-            block = node.store.get_block_at(place[0])
-            assert block is not None  # final blocks are stored
-            async with self._explaining:
-                return await asyncio.to_thread(self._explain_final, block, place[1])
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            return VerdictRecord(
-                refusal.transaction, refusal.score, REFUSE, refusal.height, _name(refusal.explanations)
-            )
-        pending = node.mempool.get(transaction_id)
-        return None if pending is None else await self.score(pending)
-
-    def _explain_final(self, block: Block, index: int) -> VerdictRecord:
-        """On the state it was judged on: its parent's, rebuilt from the nearest earlier checkpoint."""
-        node = self._node
-        state = node.store.rebuild_state(block.header.height - 1)
-        explanations = node.rules.explain(state.view(), block.transactions, index)
-        return VerdictRecord(
-            block.transactions[index],
-            block.scores[index],
-            block.outcomes[index],
-            block.header.height - 1,
-            _name(explanations),
         )
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
@@ -409,7 +373,3 @@ def _describe(module: ValidationModule, row: bytes) -> Mapping[str, int]:
     """What a module says of an account's row, if it offers `describe_row`; a module need not."""
     describe: Callable[[bytes], Mapping[str, int]] | None = getattr(module, "describe_row", None)
     return {} if describe is None else describe(row)
-
-
-def _name(explanations: tuple[tuple[str, Explanation], ...]) -> tuple[ModuleVerdict, ...]:
-    return tuple(ModuleVerdict(name, explanation) for name, explanation in explanations)

@@ -9,7 +9,7 @@ Invariant: a Rules holds exactly the modules that genesis names, by digest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,14 @@ from consensus.ledger.execution import Built
 from consensus.ledger.judging import Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
 from consensus.ledger.records import Records
-from consensus.ledger.scoring import Explanation, ModuleView, TransferColumns, ValidationModule, Verdicts
+from consensus.ledger.scoring import (
+    Counterfactual,
+    Explanation,
+    ModuleView,
+    TransferColumns,
+    ValidationModule,
+    Verdicts,
+)
 from consensus.ledger.staking import Counters, Stake
 from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
 from consensus.ledger.supply import Supply, put_supply
@@ -261,6 +268,26 @@ class Rules:
             module_view = ModuleView(seat_rows, seat.thresholds)
             answers.append((seat.module.name, seat.module.explain(columns, module_view, place)))
         return tuple(answers)
+
+    def prepare_counterfactuals(
+        self, view: View, transactions: Sequence[Transaction], index: int
+    ) -> Callable[[], tuple[tuple[str, tuple[Counterfactual, ...]], ...]]:
+        """What to call for (module name, changes with which it would accept transactions[index]), of every
+        module that offers it. The rows are read now; the call takes some 50 ms and may run anywhere.
+        """
+        if not self.is_scored(transactions[index]):
+            return tuple
+        scored = [tx for tx in transactions if self.is_scored(tx)]
+        place = sum(self.is_scored(tx) for tx in transactions[:index])
+        columns, rows = self._read_columns(view, scored)
+        questions = []
+        for seat in self.seats:
+            find = getattr(seat.module, "find_counterfactuals", None)
+            if find is not None:
+                seat_rows = np.ascontiguousarray(rows[:, seat.place])
+                seat_rows.flags.writeable = False
+                questions.append((seat.module.name, find, ModuleView(seat_rows, seat.thresholds)))
+        return lambda: tuple((name, find(columns, rows, place)) for name, find, rows in questions)
 
     def _read_columns(
         self, view: View, transactions: Sequence[Transaction]

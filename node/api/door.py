@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 
 from consensus.block import Block, Header
 from consensus.genesis import Parameters
-from consensus.ledger.scoring import Explanation
+from consensus.ledger.scoring import Counterfactual, Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
@@ -87,10 +87,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ModuleVerdict:
-    """One module's explanation of one transaction."""
+    """One module's explanation of one transaction.
+
+    counterfactuals: changes with which this module would accept it; () where it does, None where nobody looked.
+    """
 
     module: str
     explanation: Explanation
+    counterfactuals: tuple[Counterfactual, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

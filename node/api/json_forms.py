@@ -164,7 +164,14 @@ def form_verdict(record: door.VerdictRecord) -> Json:
         "outcome": OUTCOME_NAMES[record.outcome],
         "height": record.height,
         "modules": [
-            {"name": verdict.module, **form_explanation(verdict.explanation)} for verdict in record.modules
+            {
+                "name": verdict.module,
+                **form_explanation(verdict.explanation),
+                "counterfactuals": None
+                if verdict.counterfactuals is None
+                else [asdict(change) for change in verdict.counterfactuals],
+            }
+            for verdict in record.modules
         ],
     }
 

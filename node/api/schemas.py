@@ -145,6 +145,22 @@ def build_schemas(limits: Limits) -> Json:
                 "contributions": build_array(
                     build_object({"feature": TEXT, "value": SIGNED, "contribution": SIGNED, "words": TEXT})
                 ),
+                "counterfactuals": {
+                    **build_or_null(
+                        build_array(
+                            build_object(
+                                {
+                                    "what": {"enum": ["amount", "time_ms"]},
+                                    "value": INT,
+                                    "score": SCORE,
+                                    "words": TEXT,
+                                }
+                            )
+                        )
+                    ),
+                    "description": "Nearest changes with which this module would accept a transaction that is "
+                    "flagged or refused; null where nobody looked: the node is too busy, or the refusal too old.",
+                },
             },
             description="base + the sum of the contributions = margin, exactly",
         ),

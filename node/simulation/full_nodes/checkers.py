@@ -51,7 +51,9 @@ class NodeCheckers:
         self.ledger = LedgerChecker(rules, verify)
         self.penalties: list[Penalty] = []  # by honest nodes
         self.has_failed = False
-        self._taken: dict[int, int] = {}  # node -> no block above was proposed before its refusal log was lost
+        self._taken: dict[
+            int, int
+        ] = {}  # node -> no block above was proposed before its refusal log was lost
 
     # --- while the run lasts --------------------------------------------------------------------------
 
