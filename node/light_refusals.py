@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from consensus import crypto, light
 from consensus.block import Header
-from consensus.errors import Rejected
+from consensus.errors import AssayError, Rejected
 from consensus.refusal import (
     LogBeginning,
     LogHead,
@@ -66,6 +66,17 @@ class CheckedRefusal:
     compared: int
     since_height: int
     beginning: LogBeginning | None
+
+
+async def find_refuser(nodes: Sequence[LightNode], transaction_id: bytes) -> list[LightNode]:
+    """The same nodes, one that says it refused this transaction first: a refusal is each node's own."""
+    for node in nodes if len(nodes) > 1 else ():
+        try:
+            await node.get(f"/v1/refusals/0x{transaction_id.hex()}")
+        except AssayError:
+            continue  # not this one, or it is down: the next one may know
+        return [node, *(other for other in nodes if other is not node)]
+    return list(nodes)
 
 
 async def verify_refusal(

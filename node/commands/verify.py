@@ -173,10 +173,12 @@ async def _verify(
     from node.client import NodeClient
     from node.clock import SystemClock
     from node.light_client import LightNode, open_client
-    from node.light_refusals import Rewritten
+    from node.light_refusals import Rewritten, find_refuser
 
     async with AsyncExitStack() as stack:
         nodes = [LightNode(await stack.enter_async_context(NodeClient([url]))) for url in urls]
+        if action == "refusal":
+            nodes = await find_refuser(nodes, subject)
         client = await open_client(nodes[0], genesis, checkpoint, SystemClock())
         start = client.trust.header
         try:

@@ -78,7 +78,7 @@ class World:
 
     async def wait_height(self, height: int) -> None:
         async with asyncio.timeout(20):
-            while self.node.chain.finalized.height < height:
+            while self.node.chain.finalized.height < height:  # noqa: ASYNC110 - the node has no event for it
                 await asyncio.sleep(0.005)
 
     def get_changes(self, verdict: Any) -> tuple[Counterfactual, ...] | None:
