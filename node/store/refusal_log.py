@@ -3,7 +3,7 @@
     refusals-N.log    N counts how often this node began anew, having lost what its blocks commit to
 
 Records are those of the block file: identity first, then an entry for each leaf (its number for a height), and
-marks that say how far the chain was searched for blocks of this node's own. In memory: 21 bytes a leaf.
+marks that say how far the chain was searched for blocks of this node's own. In memory: some 25 bytes a leaf.
 
 Invariant: append-only; what `sync` returned for is there after any crash, with the same root. A torn tail is
 cut off, damage with sound records after it is a Fault that says what to do. Leaves out: what is logged, and when a log is
