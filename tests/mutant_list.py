@@ -441,7 +441,7 @@ STAKE_MUTANTS: Final = (
     _mutant("head-of-no-log", "the empty root is the empty log's alone", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    refusal.check_head(refusal.get_head(header))\n", "")),
     _mutant("tail-with-head", "a tail commits to no log of refusals", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    if block.header.refusal_count:\n", "    if block.header.refusal_count > 2**53:\n")),
     _mutant("head-before-its-log", "a log is durable before a block commits to it", (REFUSAL_LOG,), (KEEPER, "            self._begin_anew(last)\n        self.log.sync()", "            self._begin_anew(last)")),
-    _mutant("loss-unsaid", "a log that was lost says so", (REFUSAL_LOG,), (KEEPER, "        if last is not None and not self._follows(last):\n", "        if last is None:\n")),
+    _mutant("loss-unsaid", "a log that was lost says so", (REFUSAL_LOG,), (KEEPER, "        if last is not None and not self._follows(last):\n", "        if last is not None and not self.own_key:\n")),
     _mutant("unfinal-heads-forgotten", "an own block that is not final yet binds, too", (REFUSAL_LOG,), (KEEPER, "next((header for header in branch if self._is_own(header)), self._own)", "self._own")),
     _mutant("logged-twice", "one entry a transaction and set of modules", (REFUSAL_LOG,), (KEEPER, "is not None:\n                return\n            if not self._take_token", "is None and False:\n                return\n            if not self._take_token")),
     _mutant("loss-believed", "only the block that was lost excuses", (REFUSAL_LOG,), ("consensus/refusal.py", "and (first.lost, first.block_hash) == (old, earlier.hash)", "and first.height > 0")),

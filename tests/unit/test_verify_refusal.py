@@ -105,8 +105,9 @@ class RefusalDoor(LightDoor):
 
 
 @pytest.fixture
-def proposer(monkeypatch: pytest.MonkeyPatch) -> Proposer:
+def proposer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Proposer:
     proposer = Proposer()
+    monkeypatch.chdir(tmp_path)  # where proofs of lies go
     monkeypatch.setattr(clock.SystemClock, "now_ms", lambda _: proposer.source.now_ms)
     return proposer
 
