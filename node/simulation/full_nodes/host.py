@@ -83,8 +83,8 @@ class NodeHost:
         """Lose all that is not durable."""
         self._world.note("crash", self.index)
         self._end()
-        durable_bytes = self.disk.get_durable_bytes(BLOCKS_PATH)
-        self.is_torn |= durable_bytes > 0 and len(self.disk.get_data(BLOCKS_PATH)) > durable_bytes
+        written = self.disk.read_file(BLOCKS_PATH) or b""  # its first record may be torn, too
+        self.is_torn |= len(written) > self.disk.get_durable_bytes(BLOCKS_PATH)
         self._world.crash_disk(self)
 
     def stop(self) -> None:
