@@ -27,7 +27,7 @@ from consensus.transaction import Transaction, decode_transaction
 
 HEADER_TAG: Final = b"assay/header/1"
 HASH_BYTES: Final = 32
-HEADER_BYTES_MAX: Final = 512  # sixteen fields: nine hashes, a key and six numbers take 398
+HEADER_BYTES_MAX: Final = 512  # eighteen fields: ten hashes, a key and seven numbers take 441
 BLOCK_TRANSACTIONS_MAX: Final = 10_000  # keeps judging a block under the largest Delta
 BLOCK_BYTES_MAX: Final = 4_000_000  # a full block crosses a 100 Mbit/s link in a third of a second
 GENESIS_VIEW: Final = 0
@@ -54,6 +54,8 @@ class Header:
     next_validators_digest: bytes  # of the set of the epoch after it
     certificate_digest: bytes  # SHA-256 of the parent's certificate in the body (of b"" for none)
     reveal: bytes = b""  # 32 bytes for the beacon, or nothing (ledger/beacon.py)
+    refusal_count: int = 0  # how many refusals its proposer's log holds, and its root (refusal.py)
+    refusal_root: bytes = merkle.EMPTY_ROOT
     raw: bytes = field(init=False, repr=False, compare=False)
     hash: bytes = field(init=False, repr=False, compare=False)
 
@@ -145,13 +147,15 @@ def _pack_header(header: Header) -> tuple[Any, ...]:
         header.next_validators_digest,
         header.certificate_digest,
         header.reveal,
+        header.refusal_count,
+        header.refusal_root,
     )
 
 
 def decode_header(data: bytes) -> Header:
     """The header that `data` encodes. Raises Rejected."""
-    value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=17)
-    fields = codec.check_fields(value, 16, "header")
+    value = codec.decode(data, what="header", bytes_max=HEADER_BYTES_MAX, items_max=19)
+    fields = codec.check_fields(value, 18, "header")
     numbers = {0: "epoch", 1: "view", 2: "height", 3: "parent_view", 6: "timestamp_ms"}
     for place, name in numbers.items():
         codec.check_int(fields[place], f"header.{name}", high=codec.TIME_MS_MAX)
@@ -166,10 +170,12 @@ def decode_header(data: bytes) -> Header:
         12: "validators_digest",
         13: "next_validators_digest",
         14: "certificate_digest",
+        17: "refusal_root",
     }
     for place, name in hashes.items():
         codec.check_bytes(fields[place], f"header.{name}", length=HASH_BYTES)
     codec.check_bytes(fields[15], "header.reveal", length=HASH_BYTES if fields[15] else 0)
+    codec.check_int(fields[16], "header.refusal_count", high=codec.MONEY_MAX)
     return Header(*fields)
 
 

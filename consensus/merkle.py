@@ -12,7 +12,7 @@ and 2.1.4.2 (their verification); "compact range" as in Certificate Transparency
 Left out: sparse trees and updates in place (the state's own tree does those).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -20,6 +20,8 @@ from typing import Final
 HASH_BYTES: Final = 32
 EMPTY_ROOT: Final = sha256(b"").digest()  # RFC 6962 section 2.1: MTH({}) = SHA-256()
 TREE_SIZE_MAX: Final = 2**63 - 1  # sizes travel as 64-bit integers; no proof is longer than 63 hashes
+
+Subtree = Callable[[int, int], bytes]  # MTH(D[begin:end]) of some list D
 
 
 def hash_leaf(data: bytes) -> bytes:
@@ -113,6 +115,38 @@ def verify_consistency(size1: int, size2: int, root1: bytes, root2: bytes, proof
         position >>= 1
         last >>= 1
     return last == 0 and first == root1 and second == root2
+
+
+def walk_inclusion(subtree: Subtree, index: int, size: int) -> tuple[bytes, ...]:
+    """PATH(index, D[size]) of RFC 6962 section 2.1.1, 0 <= index < size, by whoever can tell MTH(D[begin:end])."""
+    path: list[bytes] = []
+    begin, end = 0, size
+    while end - begin > 1:
+        middle = begin + split_size(end - begin)
+        if index < middle:
+            path.append(subtree(middle, end))
+            end = middle
+        else:
+            path.append(subtree(begin, middle))
+            begin = middle
+    return tuple(reversed(path))
+
+
+def walk_consistency(subtree: Subtree, size1: int, size2: int) -> tuple[bytes, ...]:
+    """PROOF(size1, D[size2]) of RFC 6962 section 2.1.2, 0 < size1 <= size2, likewise."""
+    path: list[bytes] = []
+    begin, end = 0, size2
+    while end != size1:  # SUBPROOF: walk towards the seam between leaf size1 - 1 and leaf size1
+        middle = begin + split_size(end - begin)
+        if size1 <= middle:
+            path.append(subtree(middle, end))
+            end = middle
+        else:
+            path.append(subtree(begin, middle))
+            begin = middle
+    if begin > 0:  # begin = 0: the first tree is this whole subtree, and the verifier knows its root
+        path.append(subtree(begin, end))
+    return tuple(reversed(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,36 +249,24 @@ class HashTree:
         size = self._check_size(size)
         if not 0 <= index < size:
             raise IndexError(f"leaf {index} of a tree with {size}")
-        path: list[bytes] = []
-        begin, end = 0, size
-        while end - begin > 1:
-            middle = begin + _split(end - begin)
-            if index < middle:
-                path.append(self._subtree(middle, end))
-                end = middle
-            else:
-                path.append(self._subtree(begin, middle))
-                begin = middle
-        return tuple(reversed(path))
+        return walk_inclusion(self._subtree, index, size)
 
     def prove_consistency(self, size1: int, size2: int | None = None) -> tuple[bytes, ...]:
         """PROOF(size1, D[size2]) of RFC 6962 section 2.1.2; ValueError unless 0 < size1 <= size2."""
         size2 = self._check_size(size2)
         if not 0 < size1 <= size2:
             raise ValueError(f"the first tree has 1 to {size2} leaves, not {size1}")
-        path: list[bytes] = []
-        begin, end = 0, size2
-        while end != size1:  # SUBPROOF: walk towards the seam between leaf size1 - 1 and leaf size1
-            middle = begin + _split(end - begin)
-            if size1 <= middle:
-                path.append(self._subtree(middle, end))
-                end = middle
-            else:
-                path.append(self._subtree(begin, middle))
-                begin = middle
-        if begin > 0:  # begin = 0: the first tree is this whole subtree, and the verifier knows its root
-            path.append(self._subtree(begin, end))
-        return tuple(reversed(path))
+        return walk_consistency(self._subtree, size1, size2)
+
+    def root_between(self, begin: int, end: int) -> bytes:
+        """MTH(D[begin:end]) of a part that proofs are made of: ValueError unless `begin` is a multiple of its
+        width, or of the largest power of two below that where it is none itself."""
+        width = end - begin
+        if not 0 <= begin < end <= len(self):
+            raise ValueError(f"leaves {begin} to {end} of a tree with {len(self)}")
+        if begin % (width if width & (width - 1) == 0 else split_size(width)):
+            raise ValueError(f"leaves {begin} to {end} are no part that proofs are made of")
+        return self._subtree(begin, end)
 
     def _subtree(self, begin: int, end: int) -> bytes:
         # MTH(D[begin:end]); `begin` is a multiple of the largest power of two below the width, so every
@@ -253,7 +275,7 @@ class HashTree:
         if width & (width - 1) == 0:
             height = width.bit_length() - 1
             return self._levels[height][begin >> height]
-        middle = begin + _split(width)
+        middle = begin + split_size(width)
         return hash_node(self._subtree(begin, middle), self._subtree(middle, end))
 
     def _check_size(self, size: int | None) -> int:
@@ -264,6 +286,6 @@ class HashTree:
         return size
 
 
-def _split(size: int) -> int:
-    # RFC 6962 section 2.1: k, the largest power of two smaller than n.
+def split_size(size: int) -> int:
+    """RFC 6962 section 2.1: k, the largest power of two smaller than n > 1."""
     return 1 << ((size - 1).bit_length() - 1)

@@ -10,14 +10,20 @@ happens: no report, no payment by or to the two. Leaves out: other receivers, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consensus.codec import MONEY_MAX, TIME_MS_MAX
-from consensus.ledger.scoring import ACCEPT, ModuleView, ReportColumns, TransferColumns, Verdicts
+from consensus.ledger.scoring import (
+    ACCEPT,
+    Counterfactual,
+    ModuleView,
+    ReportColumns,
+    TransferColumns,
+    Verdicts,
+)
 from ml.definitions import DAY_MS, Bytes, Int64s
 from ml.features import RATIO_EDGES, RATIO_UNKNOWN_64, Observation, compute_ratios, observe
 from ml.model import Model
@@ -26,16 +32,6 @@ SPANS_MAX: Final = 12  # tried within the first day: a burst is over after one
 
 _NONE: Final = np.zeros(0, dtype=np.int64)
 _NO_REPORTS: Final = ReportColumns(_NONE, _NONE, _NONE, _NONE, _NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Counterfactual:
-    """A change that makes the transaction accepted. what: "amount" (value in smallest units) or "time_ms"."""
-
-    what: str
-    value: int
-    score: int
-    words: str
 
 
 def find_counterfactuals(

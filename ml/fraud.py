@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from consensus.codec import encode
 from consensus.ledger.scoring import (
     Contribution,
+    Counterfactual,
     Explanation,
     ModuleView,
     ReportColumns,
@@ -25,7 +26,7 @@ from consensus.ledger.scoring import (
     TransferColumns,
     Verdicts,
 )
-from ml.counterfactual import Counterfactual, find_counterfactuals
+from ml.counterfactual import find_counterfactuals
 from ml.definitions import DAY_MS, FEATURES_VERSION
 from ml.features import describe_row, observe
 from ml.model import Model, decode_model

@@ -4,6 +4,7 @@
     node.key       proves who speaks to peers       validator.key  operates the validator, and votes (absent: an observer)
     voting-N.key   keys that votes were rotated to (`voting_keys.py`)
     blocks.log  index/  checkpoints/  journal  sets.log       models/        artifacts of the modules in genesis
+    refusals-N.log what it refused, in a Merkle log
 
 Invariant: nothing in node.json changes what is valid. Key files are mode 0600 and hold one line of hex.
 """

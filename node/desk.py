@@ -1,7 +1,8 @@
 """The desk: answers the HTTP API's questions from the node's rooms (implements `api.door.NodeDoor`).
 
-Invariant: reads only, and no more than one bounded read of the disk at a time. Leaves out: HTTP, JSON and limits
-(`node/api/`); transactions, stake and what light clients ask have desks of their own.
+Invariant: reads only, and no more than one bounded read of the disk at a time; what costs more is the explainer's,
+beside the loop. Leaves out: HTTP, JSON and limits (`node/api/`); transactions, refusals, stake and what light
+clients ask have desks of their own.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from node.api.door import (
     ModelRecord,
     ModuleProfile,
     PeerRecord,
-    RefusalRecord,
     StatusRecord,
     TransactionProof,
     TransactionRecord,
     VerdictRecord,
 )
+from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
+from node.explainer import Explainer
 from node.light_desk import LightDesk
+from node.refusal_desk import RefusalDesk
 from node.stake_desk import StakeDesk
 from node.transaction_desk import TransactionDesk, record_final
 
@@ -50,7 +53,11 @@ class Desk:
         self._node = node
         # Hashes of final blocks, read little by little after a start.
         self._history = merkle.HashTree((merkle.hash_leaf(node.genesis_header.hash),))
-        self._transactions = TransactionDesk(node)
+        self._explainer = Explainer(
+            node.rules, node.chain, node.store, node.mempool, node.refusals, node.refusal_keeper
+        )
+        self._refusals = RefusalDesk(node.refusals, node.refusal_keeper, node.mempool, self._get_proof)
+        self._transactions = TransactionDesk(node, self._refusals)
         self._light = LightDesk(
             node.rules, node.chain, node.store, node.set_shelf, self._get_proof, self._get_history_tree
         )
@@ -101,16 +108,22 @@ class Desk:
         return await self._transactions.submit(raws)
 
     async def score(self, transaction: Transaction) -> VerdictRecord:
-        return await self._transactions.score(transaction)
+        return await self._explainer.score(transaction)
+
+    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
+        return await self._explainer.explain(transaction_id)
 
     def get_transaction(self, transaction_id: bytes) -> TransactionRecord | None:
         return self._transactions.get_transaction(transaction_id)
 
-    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
-        return await self._transactions.explain(transaction_id)
-
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
-        return self._transactions.get_refusal(transaction_id)
+        return self._refusals.get(transaction_id)
+
+    def get_refusals(self, first: int, limit: int) -> RefusalPage:
+        return self._refusals.list(first, limit)
+
+    def prove_refusals(self, first: int, second: int | None) -> ConsistencyProof:
+        return self._refusals.prove_consistency(first, second)
 
     def get_mempool(self, limit: int) -> MempoolPage:
         return self._transactions.get_mempool(limit)

@@ -56,6 +56,7 @@ from node.policies.plan import LoadedPolicy
 from node.policies.room import MakeCaller, PolicyRoom
 from node.proposer import Proposer
 from node.recovery import recover
+from node.refusal_keeper import RefusalKeeper
 from node.runtime import Host, Runtime
 from node.serving import Serving
 from node.signature_worker import SignatureWorker
@@ -120,10 +121,23 @@ class FullNode:
             undo.callback(self.journal.close)
             self.set_shelf = SetShelf.open(files.home / SETS_NAME, disk or RealDisk())
             undo.callback(self.set_shelf.close)
+            undo.callback(recovery.refusal_log.close)
             self.chain = Chain(self._state, self.rules.parameters.epoch_blocks)
             self.verifier = Verifier(self.rules.chain_id, worker)
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
+            own_key = b"" if validator_key is None else validator_key.public_key
+            self.refusal_keeper = RefusalKeeper(
+                recovery.refusal_log,
+                self.chain,
+                self.store,
+                self.rules.parameters,
+                self.clock,
+                self.metrics,
+                own_key,
+                self.on_fault,
+            )
+            self.refusals.on_added = self.refusal_keeper.note
             self.events = EventRing(self.clock.now_ms() * 1_000)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
             self.door = FrameDoor(self.on_fault)
@@ -233,6 +247,7 @@ class FullNode:
             self._post,
             self._on_built,
             lambda: self.policies.withheld,
+            self.refusal_keeper.commit,
         )
 
     # --- the engine's rooms -----------------------------------------------------------------------------
@@ -319,6 +334,7 @@ class FullNode:
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
             stack.callback(self.set_shelf.close)
+            stack.callback(self._close_refusals)
             stack.push_async_callback(self.verifier.close)
             stack.push_async_callback(self.judge_room.close)
             stack.push_async_callback(self.catching_up.close)
@@ -334,6 +350,9 @@ class FullNode:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _close_refusals(self) -> None:
+        (self.refusal_keeper.abandon if self.failed.is_set() else self.refusal_keeper.close)()
 
     def _write_checkpoint(self) -> None:
         if not self.failed.is_set():
@@ -361,6 +380,7 @@ class FullNode:
             self.catching_up.check()
             self.policies.check()
             self.desk.grow_history(HISTORY_READ_MAX)
+            self.refusal_keeper.sync()
             self._update_metrics()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -404,6 +424,7 @@ class FullNode:
         for block in blocks:
             self.mempool.on_final(block, self.chain.final_view)
             self.desk.on_final(block.header)
+            self.refusal_keeper.on_final(block.header)
             self.herald.on_final(block)
         self.accuser.retry()
         self.onions.retry()

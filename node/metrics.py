@@ -85,6 +85,12 @@ class NodeMetrics:
         )
         for status in STATUS_NAMES:
             self.validator_status.labels(status)
+        self.refusals_logged = Counter(
+            "assay_refusals_logged", "Refusals entered into this node's log", registry=registry
+        )
+        self.refusals_unlogged = Counter(
+            "assay_refusals_unlogged", "Refusals left out of the log, above its rate", registry=registry
+        )
         self.peers = Gauge("assay_peers", "Connected peers", registry=registry)
         self.syncing = Gauge("assay_syncing", "1 while the node is catching up", registry=registry)
         self.mempool_transactions = Gauge(

@@ -20,6 +20,7 @@ from consensus.ledger import epochs
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
+from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction
 from node.block_budget import BlockBudget
 from node.chain import Chain
@@ -40,7 +41,7 @@ class Proposer:
     """Answers Build. `on_built` is told of each block, and of what was refused while building it.
 
     get_public_key: with which this validator votes in the current epoch. find_reveal: for the beacon, of a block of
-    an epoch on a view.
+    an epoch on a view. commit_refusals: the durable head of this node's refusal log, for a block on that parent.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Proposer:
         post: Callable[[Event], None],
         on_built: Callable[[Built, list[Judged]], None],
         get_withheld: Callable[[], AbstractSet[bytes]] = frozenset,
+        commit_refusals: Callable[[bytes], LogHead] = lambda _: EMPTY_LOG,
     ) -> None:
         self._rules = rules
         self._chain = chain
@@ -70,6 +72,7 @@ class Proposer:
         self._post = post
         self._on_built = on_built
         self._get_withheld = get_withheld  # by this node's own policy
+        self._commit_refusals = commit_refusals
         self._last: Header | None = None  # of the last block built here
         self.is_waiting = False  # a build was declined for want of transactions: WorkWaiting wakes it
 
@@ -112,6 +115,7 @@ class Proposer:
                 now_ms=self._clock.now_ms(),
                 certificate=build.certificate,
                 reveal=self._find_reveal(view, build.parent.epoch),
+                refusals=EMPTY_LOG if is_tail else self._commit_refusals(parent),
             )
         except (Rejected, NotYet) as reason:
             log.error("cannot build", extra={"view": build.view, "reason": str(reason)})

@@ -1,6 +1,6 @@
-"""What a node comes up with: its store and its journal, opened in one order, and what they hold.
+"""What a node comes up with: its store, its journal and its refusal log, opened in one order, and what they hold.
 
-The store first, for it locks the home; then the journal, whose votes bind; both are closed again when
+The store first, for it locks the home; then the journal, whose votes bind; all are closed again when
 anything fails. Invariant: a damaged end of the block file is cut off only if the journal shows that
 this node vouched for nothing in it (`Store.open`). Leaves out: what a home says (`node_files.py`).
 """
@@ -25,6 +25,7 @@ from consensus.vote import NULLIFY, Certificate
 from node.journal import Journal, JournalStatus, read_journal
 from node.store.disk import Disk, RealDisk
 from node.store.index_buffer import OpenIndex
+from node.store.refusal_log import RefusalLog
 from node.store.store import Store
 
 JOURNAL_NAME: Final = "journal"
@@ -33,7 +34,7 @@ MARK_NAME: Final = "validator.voted"  # beside the key: it has voted, so its jou
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Open: close `journal`, then `store`.
+    """Open: close `refusal_log`, `journal`, then `store`.
 
     state: after the last final block. unfinal: durable blocks above it, oldest first; this node vouched for
     them, so they are judged again, not fetched. records: the journal's of the epoch of the next block and later ones.
@@ -42,6 +43,7 @@ class Recovery:
     store: Store
     journal: Journal
     journal_status: JournalStatus
+    refusal_log: RefusalLog
     state: State
     unfinal: tuple[Block, ...]
     records: tuple[Record, ...]
@@ -71,8 +73,10 @@ def recover(
         journal, records, status = Journal.open(
             home / JOURNAL_NAME, mark_path=home / MARK_NAME, epoch=epoch, disk=disk
         )
+        undo.callback(journal.close)
+        refusal_log = RefusalLog.open(disk or RealDisk(), home, rules.genesis.digest)
         undo.pop_all()
-    return Recovery(store, journal, status, recovered.state, recovered.unfinal, records)
+    return Recovery(store, journal, status, refusal_log, recovered.state, recovered.unfinal, records)
 
 
 def _list_vouched(home: Path, disk: Disk) -> list[tuple[int, int, bytes]] | None:

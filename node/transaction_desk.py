@@ -1,29 +1,20 @@
-"""The transaction desk: what the API asks about transactions: taking, finding, scoring and explaining them.
+"""The transaction desk: what the API asks about transactions: taking, finding and listing them.
 
-Invariant: reads only, but for `submit`; explaining a final one of long ago re-executes its chain from the nearest
-checkpoint, in a thread, one at a time. Leaves out: proofs and blocks (`desk.py`).
+Invariant: reads only, but for `submit`. Leaves out: proofs and blocks (`desk.py`), why they scored what they
+scored (`explainer.py`), and what proves that they were refused (`refusal_desk.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from consensus.block import Block
-from consensus.ledger.scoring import REFUSE, Explanation
-from consensus.transaction import Transaction
 from node.api import door
-from node.api.door import (
-    MempoolEntry,
-    MempoolPage,
-    ModuleVerdict,
-    RefusalRecord,
-    TransactionRecord,
-    VerdictRecord,
-)
+from node.api.door import MempoolEntry, MempoolPage, TransactionRecord
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
+from node.refusal_desk import RefusalDesk
 
 if TYPE_CHECKING:
     from node.full_node import FullNode
@@ -32,28 +23,15 @@ if TYPE_CHECKING:
 class TransactionDesk:
     """Of one node; answers as `api.door.NodeDoor` says."""
 
-    def __init__(self, node: FullNode) -> None:
+    def __init__(self, node: FullNode, refusals: RefusalDesk) -> None:
         self._node = node
-        self._explaining = asyncio.Lock()
+        self._refusals = refusals
 
     def get_wait_ms(self) -> int:
         return self._node.entrance.get_wait_ms()
 
     async def submit(self, raws: Sequence[bytes]) -> list[door.Receipt]:
         return [_answer(receipt) for receipt in await self._node.entrance.submit(raws)]
-
-    async def score(self, transaction: Transaction) -> VerdictRecord:
-        node = self._node
-        node.rules.check_form(transaction)
-        view = node.chain.final_view
-        verdicts = node.rules.evaluate(view, (transaction,))
-        return VerdictRecord(
-            transaction,
-            int(verdicts.score[0]),
-            int(verdicts.outcome[0]),
-            view.header.height,
-            _name(node.rules.explain(view, (transaction,), 0)),
-        )
 
     def get_transaction(self, transaction_id: bytes) -> TransactionRecord | None:
         node = self._node
@@ -70,17 +48,9 @@ class TransactionDesk:
 
     def _find_dropped(self, transaction_id: bytes) -> TransactionRecord | None:
         node = self._node
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            reasons = tuple(
-                contribution.words
-                for _, explanation in refusal.explanations
-                for contribution in explanation.contributions
-                if contribution.contribution > 0
-            )
-            return TransactionRecord(
-                refusal.transaction, "refused", score=refusal.score, outcome=REFUSE, reasons=reasons
-            )
+        refused = self._refusals.get_transaction(transaction_id)
+        if refused is not None:
+            return refused
         drop = node.mempool.get_drop(transaction_id)
         if drop is None or drop.transaction is None:
             return None
@@ -89,41 +59,6 @@ class TransactionDesk:
         return TransactionRecord(
             drop.transaction, "expired", score=drop.score, reasons=(f"{drop.code}: {drop.reason}",)
         )
-
-    async def explain(self, transaction_id: bytes) -> VerdictRecord | None:
-        node = self._node
-        place = node.store.find_transaction(transaction_id)
-        if place is not None:
-            block = node.store.get_block_at(place[0])
-            assert block is not None  # final blocks are stored
-            async with self._explaining:
-                return await asyncio.to_thread(self._explain_final, block, place[1])
-        refusal = node.refusals.get(transaction_id)
-        if refusal is not None:
-            return VerdictRecord(
-                refusal.transaction, refusal.score, REFUSE, refusal.height, _name(refusal.explanations)
-            )
-        pending = node.mempool.get(transaction_id)
-        return None if pending is None else await self.score(pending)
-
-    def _explain_final(self, block: Block, index: int) -> VerdictRecord:
-        """On the state it was judged on: its parent's, rebuilt from the nearest earlier checkpoint."""
-        node = self._node
-        state = node.store.rebuild_state(block.header.height - 1)
-        explanations = node.rules.explain(state.view(), block.transactions, index)
-        return VerdictRecord(
-            block.transactions[index],
-            block.scores[index],
-            block.outcomes[index],
-            block.header.height - 1,
-            _name(explanations),
-        )
-
-    def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None:
-        drop = self._node.mempool.get_drop(transaction_id)
-        if drop is None or drop.code not in ("refused", "policy"):
-            return None
-        return RefusalRecord(drop.id, drop.code, drop.reason, drop.score, drop.height, drop.clock_ms)
 
     def get_mempool(self, limit: int) -> MempoolPage:
         mempool = self._node.mempool
@@ -157,7 +92,3 @@ def record_final(block: Block, index: int) -> TransactionRecord:
         block.scores[index],
         block.outcomes[index],
     )
-
-
-def _name(explanations: tuple[tuple[str, Explanation], ...]) -> tuple[ModuleVerdict, ...]:
-    return tuple(ModuleVerdict(name, explanation) for name, explanation in explanations)

@@ -57,6 +57,9 @@ WORK: Final = "consensus/ledger/work.py"
 STAKING: Final = "pytest tests/unit/test_staking.py tests/unit/test_rewards.py tests/unit/test_accusations.py tests/unit/test_epochs.py"
 STAKING_LAWS: Final = "pytest tests/unit/test_staking_laws.py"
 EPOCH_EDGES: Final = "pytest tests/unit/test_simplex_epochs.py"
+REFUSAL_HEADS: Final = "pytest tests/unit/test_refusal_heads.py"
+REFUSAL_LOG: Final = "pytest tests/unit/test_refusal_keeper.py tests/unit/test_refusal_entries.py"
+REFUSAL_KEEPER: Final = "node/refusal_keeper.py"
 LIGHT: Final = "pytest tests/unit/test_light.py tests/unit/test_record_proofs.py"
 STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
     f"consensus/ledger/{name}.py"
@@ -453,6 +456,13 @@ STAKE_MUTANTS: Final = (
     _mutant("layer-below-the-pending-one", "a commitment counts two epochs on", (ONIONS, BEACON), ("consensus/ledger/beacon.py", "return self.pending if self.pending and epoch >= self.since else self.tip", "return self.pending or self.tip")),
     _mutant("newest-key-votes", "in each epoch the key votes that its set names", (VOTING_KEYS,), ("node/voting_keys.py", "(key for key in own if validators.get_index(key.public_key) is not None)", "reversed(own)")),
     _mutant("voice-of-an-ended-epoch", "nothing is heard of an epoch that is over", (ENGINE_HOST,), ("node/engine_host.py", "return self.is_over and isinstance(message, (vote.Vote, Proposal))", "return False")),
+    _mutant("head-of-no-log", "the empty root is the empty log's alone", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    refusal.check_head(refusal.get_head(header))\n", "")),
+    _mutant("tail-with-head", "a tail commits to no log of refusals", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    if block.header.refusal_count:\n", "    if block.header.refusal_count > 2**53:\n")),
+    _mutant("head-before-its-log", "a log is durable before a block commits to it", (REFUSAL_LOG,), (REFUSAL_KEEPER, "            self._begin_anew(last)\n        self.log.sync()", "            self._begin_anew(last)")),
+    _mutant("loss-unsaid", "a log that was lost says so", (REFUSAL_LOG,), (REFUSAL_KEEPER, "        if last is not None and not self._follows(last):\n", "        if last is not None and not self.own_key:\n")),
+    _mutant("unfinal-heads-forgotten", "an own block that is not final yet binds, too", (REFUSAL_LOG,), (REFUSAL_KEEPER, "next((header for header in branch if self._is_own(header)), self._own)", "self._own")),
+    _mutant("logged-twice", "one entry a transaction and set of modules", (REFUSAL_LOG,), (REFUSAL_KEEPER, "is not None:\n                return\n            if not self._take_token", "is None and False:\n                return\n            if not self._take_token")),
+    _mutant("loss-believed", "only the block that was lost excuses", (REFUSAL_LOG,), ("consensus/refusal.py", "and (first.lost, first.block_hash) == (old, earlier.hash)", "and first.height > 0")),
     _mutant("skips-without-overlap", "a third of the trusted stake must have signed", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < 0:")),
     _mutant("a-third-is-enough", "more than a third", (LIGHT,), (LIGHT_CLIENT, "if 3 * overlap <= trusted.total:", "if 3 * overlap < trusted.total:")),
     _mutant("trusts-for-ever", "a checkpoint has an age limit", (LIGHT,), (LIGHT_CLIENT, "if age_ms >= settings.trusting_ms:", "if age_ms >= 2**60:")),

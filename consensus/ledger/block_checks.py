@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from consensus import vote
+from consensus import refusal, vote
 from consensus.block import GENESIS_VIEW, Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
@@ -72,6 +72,7 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
         raise Rejected(f"is not a validator of epoch {epoch}", field="header.proposer", code="proposer")
     if not epochs.is_tail(header, parent, parameters.epoch_blocks):
         beacon.check_reveal(view.records, parameters, operator, epoch, header.reveal)
+    refusal.check_head(refusal.get_head(header))
     next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
         ("modules_digest", header.modules_digest, rules.modules_digest),
@@ -119,6 +120,13 @@ def _check_tail(block: Block, view: View) -> None:
             f"is 0x{block.header.reveal.hex()}, a tail names its boundary block 0x{mark.hex()}",
             field="header.reveal",
             code="tail",
+        )
+    if block.header.refusal_count:
+        raise Rejected(
+            "a tail, which is never final, commits to no log",
+            field="header.refusal_count",
+            mend="use 0",
+            code="refusals",
         )
     if block.header.timestamp_ms != parent.timestamp_ms:
         raise Rejected(

@@ -38,6 +38,7 @@ from consensus.ledger.report import Reported
 from consensus.ledger.scoring import ReportColumns, TransferColumns
 from consensus.ledger.state import ROW_FIXED_BYTES, Delta, View, compute_state_root
 from consensus.ledger.work import Work
+from consensus.refusal import EMPTY_LOG, LogHead, check_head, get_head
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -89,12 +90,13 @@ def build_block(
     now_ms: int,
     certificate: vote.Certificate | None,
     reveal: bytes = b"",
+    refusals: LogHead = EMPTY_LOG,
 ) -> Built:
     """A block after `view` of what fits among `candidates`, in their order. Raises Fault for our own errors.
 
     epoch: the engine's. Past its boundary what is built is a tail, and all candidates are deferred.
     certificate: the parent's, None in the first block of an epoch. reveal: for the beacon (beacon.py), or
-    empty; a tail leaves it out. Candidates' signatures were checked before.
+    empty. refusals: the proposer's log. A tail leaves both out. Candidates' signatures were checked before.
     """
     rules.check_modules(view)
     try:
@@ -108,12 +110,13 @@ def build_block(
         raise Fault(f"is not a validator of epoch {epoch}", field="proposer_key")
     try:
         beacon.check_reveal(view.records, rules.parameters, proposer, epoch, reveal)
+        check_head(refusals)
     except Rejected as error:
-        raise Fault(error.problem, field="reveal") from None
+        raise Fault(error.problem, field=error.field) from None
     if place[0] != epoch or view_number <= place[2]:
         raise Fault(f"epoch {epoch} view {view_number} is not after the parent's", field="view_number")
     if place[1] == view.header.height:
-        free = _FreeFields(epoch, view_number, proposer_key, view.header.timestamp_ms, b"")
+        free = _FreeFields(epoch, view_number, proposer_key, view.header.timestamp_ms)
         header, delta = _seal_tail(rules, view, free, certificate)
         return Built(Block(header, (), (), b"", certificate), delta, (), tuple(candidates), ())
     pool = _Pool()
@@ -129,7 +132,7 @@ def build_block(
         if len(kept) == len(chosen):
             break
         chosen = kept
-    free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms, reveal)
+    free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms, reveal, refusals)
     scores, outcomes = _list_verdicts(rules, chosen, judgment)
     root = blk.compute_transactions_root(chosen, scores, outcomes)
     header, delta = _seal(rules, view, work, judgment, len(chosen), root, free, certificate)
@@ -146,7 +149,8 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     rules.check_modules(view)
     header = block.header
     check_header(rules, view, block, now_ms)
-    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms, header.reveal)
+    head = get_head(header)
+    free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms, header.reveal, head)
     if epochs.is_tail(header, view.header, rules.parameters.epoch_blocks):
         expected, delta = _seal_tail(rules, view, free, block.parent_certificate)
         _check_roots(header, expected)
@@ -203,7 +207,8 @@ class _FreeFields:
     view: int
     proposer: bytes
     timestamp_ms: int
-    reveal: bytes
+    reveal: bytes = b""
+    refusals: LogHead = EMPTY_LOG
 
 
 class _Pool:
@@ -355,6 +360,8 @@ def _seal(
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
         reveal=free.reveal,
+        refusal_count=free.refusals.count,
+        refusal_root=free.refusals.root,
     )
     return header, Delta(header, slots, rows, work.created, account_count, tree, work.records, history)
 

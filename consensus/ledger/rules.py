@@ -9,7 +9,7 @@ Invariant: a Rules holds exactly the modules that genesis names, by digest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,12 +28,20 @@ from consensus.ledger.execution import Built
 from consensus.ledger.judging import Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
 from consensus.ledger.records import Records
-from consensus.ledger.scoring import Explanation, ModuleView, TransferColumns, ValidationModule, Verdicts
+from consensus.ledger.scoring import (
+    Counterfactual,
+    Explanation,
+    ModuleView,
+    TransferColumns,
+    ValidationModule,
+    Verdicts,
+)
 from consensus.ledger.staking import Counters, Stake
 from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
 from consensus.ledger.supply import Supply, put_supply
 from consensus.ledger.work import Work
 from consensus.merkle import CompactRange
+from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction, compute_signing_digest
 
 MODULES_TAG: Final = b"assay/modules/1"
@@ -261,6 +269,26 @@ class Rules:
             answers.append((seat.module.name, seat.module.explain(columns, module_view, place)))
         return tuple(answers)
 
+    def prepare_counterfactuals(
+        self, view: View, transactions: Sequence[Transaction], index: int
+    ) -> Callable[[], tuple[tuple[str, tuple[Counterfactual, ...]], ...]]:
+        """What to call for (module name, changes with which it would accept transactions[index]), of every
+        module that offers it. The rows are read now; the call takes some 50 ms and may run anywhere.
+        """
+        if not self.is_scored(transactions[index]):
+            return tuple
+        scored = [tx for tx in transactions if self.is_scored(tx)]
+        place = sum(self.is_scored(tx) for tx in transactions[:index])
+        columns, rows = self._read_columns(view, scored)
+        questions = []
+        for seat in self.seats:
+            find = getattr(seat.module, "find_counterfactuals", None)
+            if find is not None:
+                seat_rows = np.ascontiguousarray(rows[:, seat.place])
+                seat_rows.flags.writeable = False
+                questions.append((seat.module.name, find, ModuleView(seat_rows, seat.thresholds)))
+        return lambda: tuple((name, find(columns, rows, place)) for name, find, rows in questions)
+
     def _read_columns(
         self, view: View, transactions: Sequence[Transaction]
     ) -> tuple[TransferColumns, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
@@ -294,6 +322,7 @@ class Rules:
         now_ms: int,
         certificate: vote.Certificate | None,
         reveal: bytes = b"",
+        refusals: LogHead = EMPTY_LOG,
     ) -> Built:
         """A block after `view` of what fits among `candidates`, in their order; see execution.py."""
         return execution.build_block(
@@ -306,6 +335,7 @@ class Rules:
             now_ms=now_ms,
             certificate=certificate,
             reveal=reveal,
+            refusals=refusals,
         )
 
     def check_block(self, view: View, block: Block, now_ms: int | None) -> Delta:

@@ -120,6 +120,16 @@ class Explanation:
     contributions: tuple[Contribution, ...]  # largest magnitude first
 
 
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """A change with which a module accepts the transaction. what: "amount" (smallest units) or "time_ms"."""
+
+    what: str
+    value: int
+    score: int
+    words: str
+
+
 class ValidationModule(Protocol):
     """A consensus module: deterministic, identified by `digest`, recomputed by every validator."""
 
@@ -144,6 +154,16 @@ class ValidationModule(Protocol):
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         """Why transactions[index] gets the score that `evaluate` gives it."""
+        ...
+
+
+class AdvisingModule(Protocol):
+    """What a module may offer beside the contract: what would have to change. Nothing depends on it."""
+
+    def find_counterfactuals(
+        self, transactions: TransferColumns, view: ModuleView, index: int
+    ) -> tuple[Counterfactual, ...]:
+        """The nearest changes of transactions[index], one of each kind at most; () if it is accepted as it is."""
         ...
 
 

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, Protocol
 
 from consensus.block import Block, Header
 from consensus.genesis import Parameters
-from consensus.ledger.scoring import Explanation
+from consensus.ledger.scoring import Counterfactual, Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
+from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.stake_records import (
     NO_STAKE,
     HistoryProof,
@@ -88,10 +89,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ModuleVerdict:
-    """One module's explanation of one transaction."""
+    """One module's explanation of one transaction.
+
+    counterfactuals: changes with which this module would accept it; () where it does, None where nobody looked.
+    """
 
     module: str
     explanation: Explanation
+    counterfactuals: tuple[Counterfactual, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +234,6 @@ class MempoolPage:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalRecord:
-    """Why this node refused a transaction; `height` is that of the state it was judged on."""
-
-    transaction_id: bytes
-    code: str
-    reason: str
-    score: int | None
-    height: int
-    clock_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened. Ids rise, also across restarts; `data` is ready for JSON."""
 
@@ -327,6 +320,14 @@ class NodeDoor(Protocol):
     def get_models(self) -> tuple[ModelRecord, ...]: ...
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None: ...
+
+    def get_refusals(self, first: int, limit: int) -> RefusalPage:
+        """Entries of this node's log from number `first` on."""
+        ...
+
+    def prove_refusals(self, first: int, second: int | None) -> ConsistencyProof:
+        """That the log with `first` entries begins the one with `second` (None: all). Raises Rejected."""
+        ...
 
     def subscribe(self, last_event_id: int | None) -> AsyncIterator[Event]:
         """Events after that id (a "gap" first, if some are lost); from now on when None."""

@@ -71,6 +71,8 @@ def form_header(header: Header) -> Json:
         "next_validators_digest": to_hex(header.next_validators_digest),
         "certificate_digest": to_hex(header.certificate_digest),
         "reveal": to_hex(header.reveal),
+        "refusal_count": header.refusal_count,
+        "refusal_root": to_hex(header.refusal_root),
     }
 
 
@@ -163,7 +165,14 @@ def form_verdict(record: door.VerdictRecord) -> Json:
         "outcome": OUTCOME_NAMES[record.outcome],
         "height": record.height,
         "modules": [
-            {"name": verdict.module, **form_explanation(verdict.explanation)} for verdict in record.modules
+            {
+                "name": verdict.module,
+                **form_explanation(verdict.explanation),
+                "counterfactuals": None
+                if verdict.counterfactuals is None
+                else [asdict(change) for change in verdict.counterfactuals],
+            }
+            for verdict in record.modules
         ],
     }
 
@@ -326,15 +335,4 @@ def form_mempool(page: door.MempoolPage) -> Json:
         "transactions": page.transactions,
         "bytes": page.bytes_total,
         "entries": [{**form_transaction(entry.transaction), "score": entry.score} for entry in page.entries],
-    }
-
-
-def form_refusal(record: door.RefusalRecord) -> Json:
-    return {
-        "id": to_hex(record.transaction_id),
-        "code": record.code,
-        "reason": record.reason,
-        "score": record.score,
-        "height": record.height,
-        "clock_ms": record.clock_ms,
     }

@@ -32,6 +32,7 @@ _ROOTS: Final = (
     "validators_digest",
     "next_validators_digest",
     "certificate_digest",
+    "refusal_root",
 )
 
 
@@ -110,6 +111,7 @@ def read_header(value: Any) -> Header:
         timestamp_ms=read_int(fields, "timestamp_ms", codec.TIME_MS_MAX),
         transaction_count=read_int(fields, "transaction_count"),
         reveal=read_hex(get_field(fields, "reveal"), "reveal"),
+        refusal_count=read_int(fields, "refusal_count"),
     )
 
 
@@ -159,8 +161,8 @@ def read_set(value: Any, name: str) -> EpochSet:
     return EpochSet(ValidatorSet(validators), operators)
 
 
-def read_siblings(value: Any, name: str) -> tuple[bytes, ...]:
-    return tuple(read_hex(item, name, crypto.HASH_BYTES) for item in read_list(value, name, SIBLINGS_MAX))
+def read_siblings(value: Any, name: str, count_max: int = SIBLINGS_MAX) -> tuple[bytes, ...]:
+    return tuple(read_hex(item, name, crypto.HASH_BYTES) for item in read_list(value, name, count_max))
 
 
 def read_account_proof(value: Any) -> tuple[Header, AccountProof]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus import codec
-from node.api import chain, light, telemetry, transactions
+from node.api import chain, light, refusals, telemetry, transactions
 from node.api.limits import Limits
 from node.api.route import (
     ADDRESS,
@@ -174,10 +174,32 @@ def build_routes(limits: Limits) -> tuple[Route, ...]:
         ),
         _get("/v1/models", "models", "The modules that judge", chain.get_models, "Models"),
         _get(
+            "/v1/refusals",
+            "refusals",
+            "The log of what this node refused, oldest first",
+            refusals.get_refusals,
+            "Refusals",
+            build_number("from", "The first entry's number.", low=0, high=codec.MONEY_MAX, default=0),
+            page,
+            errors=(422,),
+        ),
+        _get(
+            "/v1/refusals/consistency",
+            "refusal_consistency",
+            "That this node's log only grew, from one size to another",
+            refusals.get_consistency,
+            "RefusalConsistency",
+            build_number("first", "The smaller size.", low=1, high=codec.MONEY_MAX, default=1),
+            build_number(
+                "second", "The larger size; left out: the log's.", low=1, high=codec.MONEY_MAX, default=None
+            ),
+            errors=(422,),
+        ),
+        _get(
             "/v1/refusals/{id}",
             "refusal",
-            "Why this node refused a transaction",
-            transactions.get_refusal,
+            "Why this node refused a transaction, and the proof that it said so",
+            refusals.get_refusal,
             "Refusal",
             TRANSACTION_ID,
             errors=(404,),

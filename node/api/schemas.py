@@ -20,6 +20,7 @@ from consensus.transaction import PAYLOAD_BYTES_MAX
 from ml.policy import Decision
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
+from node.api.refusal_forms import build_refusal_schemas
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
 from node.api.schema_parts import (
     BOOL,
@@ -147,6 +148,22 @@ def build_schemas(limits: Limits) -> Json:
                 "contributions": build_array(
                     build_object({"feature": TEXT, "value": SIGNED, "contribution": SIGNED, "words": TEXT})
                 ),
+                "counterfactuals": {
+                    **build_or_null(
+                        build_array(
+                            build_object(
+                                {
+                                    "what": {"enum": ["amount", "time_ms"]},
+                                    "value": INT,
+                                    "score": SCORE,
+                                    "words": TEXT,
+                                }
+                            )
+                        )
+                    ),
+                    "description": "Nearest changes with which this module would accept a transaction that is "
+                    "flagged or refused; null where nobody looked: the node is too busy, or the refusal too old.",
+                },
             },
             description="base + the sum of the contributions = margin, exactly",
         ),
@@ -170,6 +187,8 @@ def build_schemas(limits: Limits) -> Json:
                     HASH_SCHEMA,
                 ),
                 "reveal": {"type": "string", "pattern": "^0x([0-9a-f]{64})?$"},
+                "refusal_count": INT,
+                "refusal_root": HASH_SCHEMA,
             }
         ),
         "Certificate": build_object(
@@ -296,16 +315,7 @@ def build_schemas(limits: Limits) -> Json:
                 },
             }
         ),
-        "Refusal": build_object(
-            {
-                "id": HASH_SCHEMA,
-                "code": TEXT,
-                "reason": TEXT,
-                "score": build_or_null(SCORE),
-                "height": INT,
-                "clock_ms": TIME,
-            }
-        ),
+        **build_refusal_schemas(limits),
         "Health": build_object({"live": BOOL, "ready": BOOL}),
         "Problem": build_object(
             {

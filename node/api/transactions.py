@@ -184,10 +184,3 @@ async def explain(context: Context, _: web.Request, arguments: Arguments) -> web
     if record is None:
         raise not_found("transaction")
     return answer(json_forms.form_verdict(record))
-
-
-async def get_refusal(context: Context, _: web.Request, arguments: Arguments) -> web.StreamResponse:
-    record = context.door.get_refusal(arguments["id"])
-    if record is None:
-        raise not_found("refusal")
-    return answer(json_forms.form_refusal(record))

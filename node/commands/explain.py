@@ -84,8 +84,20 @@ def print_verdict(document: dict[str, Any]) -> None:
         base = (f"{module['base']:+d}", "base", "", "before anything is known")
         margin = (f"{module['margin']:+d}", "margin", "", "the sum, which the score follows from")
         print_table(("contribution", "feature", "value", "in words"), [*rows, base, margin])
-        for change in module.get("counterfactuals", ()):
-            print(f"accepted with {change['words']} (score {change['score']})")
+        print_changes(module)
+
+
+def print_changes(module: dict[str, Any]) -> None:
+    """What would have to change for this module to accept; nothing for what it accepts."""
+    if module["outcome"] == "accept":
+        return
+    changes = module.get("counterfactuals")
+    if changes is None:
+        print("what would have to change was not looked for: ask again, or POST it to /v1/score")
+    elif not changes:
+        print("no other amount and no later time alone would be accepted")
+    for change in changes or ():
+        print(f"would be accepted with {change['words']} (score {change['score']})")
 
 
 def _describe_thresholds(model: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """`assay verify`: check what a node says, trusting only a checkpoint or one's own genesis file.
 
-Exit 0 when everything holds, 1 when something does not (or two nodes show blocks that exclude each
-other: then the evidence is written to a file), 2 for bad use, a checkpoint that is too old among it.
+Exit 0 when everything holds, 1 when something does not, 2 for bad use, a checkpoint that is too old among
+it. Where two nodes show blocks that exclude each other, or a validator's log of refusals was rewritten, the
+proof is written to a file.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from node.endpoints import add_api_arguments
 
 if TYPE_CHECKING:
     from node.light_client import LightClient
+    from node.light_refusals import Rewritten
 
-HELP = "check a node's word against a checkpoint: the head, an account, a transaction with its score"
+HELP = (
+    "check a node's word against a checkpoint: the head, an account, a transaction with its score, a refusal"
+)
 
 ACTIONS = {
     "head": "the last final block, its state root and the modules that judge",
     "account": "an account's balance and nonce by Merkle proof",
     "transaction": "that a transaction is final, and with which score, by Merkle proof",
+    "refusal": "that this node refused a transaction, and that its log of refusals only grew",
 }
 
 
@@ -29,14 +34,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own = actions.add_parser(name, help=words, description=words)
         if name == "account":
             own.add_argument("address", metavar="ADDRESS", help="0x and 40 hex digits")
-        if name == "transaction":
+        if name in ("transaction", "refusal"):
             own.add_argument("id", metavar="TXID", help="0x and 64 hex digits")
+        if name == "refusal":
+            own.add_argument(
+                "--since",
+                type=int,
+                metavar="HEIGHT",
+                help="compare the log with that of the proposer's blocks from here on (default: the last 200 blocks)",
+            )
         own.add_argument("--checkpoint", metavar="HASH@HEIGHT", help="a final block, from somebody you trust")
         own.add_argument(
             "--genesis", metavar="FILE", help="the chain's genesis.json (default: that of --home)"
         )
         own.add_argument(
-            "--evidence", metavar="FILE", help="where proofs of lies go (default: evidence-HEIGHT.json)"
+            "--evidence",
+            metavar="FILE",
+            help="where proofs of lies go (default: evidence-HEIGHT.json, rewritten-HEIGHT.json)",
         )
         add_api_arguments(own)
 
@@ -59,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
             ("ADDRESS", crypto.ADDRESS_BYTES) if args.action == "account" else ("TXID", crypto.HASH_BYTES)
         )
         subject = read_hex(args.address if args.action == "account" else args.id, name, length)
+    since = getattr(args, "since", None)
+    if since is not None and since < 1:
+        raise Rejected(f"is {since}", field="--since", mend="name a height from 1 on")
     checkpoint = None if args.checkpoint is None else parse_checkpoint(args.checkpoint)
     path = _find_genesis(args)
     if path is None and checkpoint is None:
@@ -70,13 +87,15 @@ def run(args: argparse.Namespace) -> int:
     genesis = None if path is None else config.read_genesis_file(path)
     urls = find_urls(args)
     try:
-        report = asyncio.run(_verify(urls, genesis, checkpoint, args.action, subject))
+        report = asyncio.run(_verify(urls, genesis, checkpoint, args.action, subject, since))
     except Rejected as problem:
         if problem.code == "checkpoint_age" or problem.field.startswith("--"):
             raise
         report = {"ok": False, "problem": str(problem), "code": problem.code}
     if "fork" in report:
         report = _write_fork(report, args.evidence)
+    if "rewritten" in report:
+        report = _write_rewritten(report, args.evidence)
     if args.json:
         print_json(report)
     elif report["ok"]:
@@ -110,9 +129,29 @@ def _write_fork(report: dict[str, Any], path: str | None) -> dict[str, Any]:
     }
 
 
+def _write_rewritten(report: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """Keep both headers of one proposer, with what makes them final."""
+    import json
+    from pathlib import Path
+
+    from node.config import write_file
+
+    document = report["rewritten"]
+    file = Path(path or f"rewritten-{document['height']}.json")
+    write_file(file, json.dumps(document, indent=1) + "\n")
+    return {
+        "ok": False,
+        "problem": f"{report['problem']}; both headers: {file}",
+        "code": "rewritten",
+        "file": str(file),
+        "accused": [document["proposer"]],
+    }
+
+
 def _say(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(" ".join(map(str, item.values())) for item in value) or "none"
+        items = (" ".join(map(str, item.values())) if isinstance(item, dict) else str(item) for item in value)
+        return ", ".join(items) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -129,7 +168,7 @@ def _find_genesis(args: argparse.Namespace) -> Any:
 
 
 async def _verify(
-    urls: list[str], genesis: Any, checkpoint: Any, action: str, subject: bytes
+    urls: list[str], genesis: Any, checkpoint: Any, action: str, subject: bytes, since: int | None
 ) -> dict[str, Any]:
     from contextlib import AsyncExitStack
 
@@ -137,17 +176,22 @@ async def _verify(
     from node.client import NodeClient
     from node.clock import SystemClock
     from node.light_client import LightNode, open_client
+    from node.light_refusals import Rewritten, find_refuser
 
     async with AsyncExitStack() as stack:
         nodes = [LightNode(await stack.enter_async_context(NodeClient([url]))) for url in urls]
+        if action == "refusal":
+            nodes = await find_refuser(nodes, subject)
         client = await open_client(nodes[0], genesis, checkpoint, SystemClock())
         start = client.trust.header
         try:
-            report = await _ask(client, action, subject)
+            report = await _ask(client, action, subject, since)
             top = client.trust.header
             compared = [{"api": node.url, "height": await client.compare(node)} for node in nodes[1:]]
         except Fork as fork:
             return {"problem": str(fork), "fork": client.describe_fork(fork)}
+        except Rewritten as lie:
+            return {"problem": str(lie), "rewritten": await _describe_rewritten(client, lie)}
     return {
         "ok": True,
         **report,
@@ -163,9 +207,37 @@ async def _verify(
     }
 
 
-async def _ask(client: LightClient, action: str, subject: bytes) -> dict[str, Any]:
-    from consensus.ledger.scoring import OUTCOME_NAMES
+async def _describe_rewritten(client: LightClient, lie: Rewritten) -> dict[str, Any]:
+    """Both headers; each with its certificate, as far as the node still knows the validators of its epoch."""
+    from consensus import crypto
+    from consensus.errors import Rejected
+    from node.api import light_forms
+    from node.api.json_forms import form_header
 
+    blocks = []
+    for header in (lie.earlier, lie.later):
+        shown = {"hash": "0x" + header.hash.hex(), "header": form_header(header)}
+        try:
+            final = (await client.node.fetch(header.height)).update.final
+            if final.header == header:
+                shown = light_forms.form_final(final)
+        except Rejected:
+            pass  # the hash chain to the trusted header stands without it
+        blocks.append(shown)
+    return {
+        "chain_id": client.genesis.chain_id,
+        "height": lie.later.height,
+        "proposer": "0x" + crypto.compute_address(lie.later.proposer).hex(),
+        "blocks": blocks,
+    }
+
+
+async def _ask(client: LightClient, action: str, subject: bytes, since: int | None) -> dict[str, Any]:
+    from consensus.ledger.scoring import OUTCOME_NAMES
+    from node.light_refusals import describe, verify_refusal
+
+    if action == "refusal":
+        return describe(await verify_refusal(client, subject, since))
     if action == "account":
         trust, account = await client.verify_account(subject)
         return {

@@ -127,10 +127,12 @@ def scan_records(log: LogFile, start: int = 0) -> Iterator[Record | Damage | Tor
 
 
 class BlockFile:
-    """Appends and reads records. Raises Fault when the disk does."""
+    """Appends and reads records. Raises Fault when the disk does. name, mend: what its errors say."""
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogFile, name: str = "block file", mend: str = "run `assay audit`") -> None:
         self._log = log
+        self._name = name
+        self._mend = mend
 
     @classmethod
     def open(cls, disk: Disk, path: Path, *, read_only: bool = False) -> BlockFile:
@@ -148,18 +150,14 @@ class BlockFile:
         """The record that begins at `offset`. Raises Fault, naming the height, when it is damaged."""
         head = _read_head(self._log.read(offset, HEAD_BYTES))
         if head is None:
-            raise Fault(
-                f"the record head at byte {offset} is damaged", field="block file", mend="run `assay audit`"
-            )
+            problem = f"the record head at byte {offset} is damaged"
+            raise Fault(problem, field=self._name, mend=self._mend)
         type_, height, length = head
         data = self._log.read(offset + HEAD_BYTES, length + TAIL_BYTES)
         payload = data[:length]
         if len(data) != length + TAIL_BYTES or _SUM.pack(crc32(payload)) != data[length:]:
-            raise Fault(
-                f"the record of height {height} at byte {offset} is damaged",
-                field="block file",
-                mend="run `assay audit`",
-            )
+            problem = f"the record of height {height} at byte {offset} is damaged"
+            raise Fault(problem, field=self._name, mend=self._mend)
         return Record(offset, type_, height, payload)
 
     def scan(self) -> Iterator[Record | Damage | TornTail]:

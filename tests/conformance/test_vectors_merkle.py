@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from consensus import merkle
+from consensus.refusal import LogHead, verify_extension
+from node.store.tile_tree import TileTree
 
 SharedPath = Callable[[str], Path]
 
@@ -65,3 +67,30 @@ def test_consistency_vectors_are_judged_as_they_say(shared_path: SharedPath) -> 
             decode_proof(vector),
         )
         assert is_consistent != vector["wantErr"], f"{file.parent.name}/{file.name}: {vector['desc']}"
+
+
+def test_refusal_logs_are_judged_as_the_consistency_vectors_say(shared_path: SharedPath) -> None:
+    files = sorted(shared_path("vectors/merkle/testdata/consistency").rglob("*.json"))
+    for file in files:
+        vector = read(file)
+        earlier = LogHead(vector["size1"], b64decode(vector["root1"]))
+        later = LogHead(vector["size2"], b64decode(vector["root2"]))
+        if earlier.count:  # of nothing every log is an extension: there the proof is the empty one
+            assert verify_extension(earlier, later, decode_proof(vector)) != vector["wantErr"], file.name
+
+
+def test_a_log_on_disk_has_the_published_roots_and_proofs_that_hold(shared_path: SharedPath) -> None:
+    document = read(shared_path("vectors/merkle/rfc6962_roots.json"))
+    leaves = [bytes.fromhex(leaf) for leaf in document["leaf_inputs_hex"]]
+    hashes = [merkle.hash_leaf(leaf) for leaf in leaves]
+    roots = [bytes.fromhex(root) for root in document["root_hash_by_tree_size_hex"]]
+    tree = TileTree(lambda begin, end: hashes[begin:end])
+    for leaf_hash in hashes:
+        tree.append(leaf_hash)
+    assert [tree.root(size) for size in range(len(leaves) + 1)] == roots
+    for size in range(1, len(leaves) + 1):
+        for index in range(size):
+            proof = tree.prove_inclusion(index, size)
+            assert merkle.verify_inclusion(hashes[index], index, size, proof, roots[size])
+            proof = tree.prove_consistency(index + 1, size)
+            assert merkle.verify_consistency(index + 1, size, roots[index + 1], roots[size], proof)

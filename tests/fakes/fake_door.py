@@ -7,8 +7,9 @@ from typing import Literal
 from consensus import block, crypto, genesis, merkle, vote
 from consensus.errors import Rejected
 from consensus.ledger.scoring import Contribution, Explanation
+from consensus.refusal import LogHead
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
-from node.api import door, stake_records
+from node.api import door, refusal_records, stake_records
 from node.api.event_ring import EventRing
 from node.policies.attendant import PolicyReport
 
@@ -75,7 +76,8 @@ class FakeDoor:
         self.nonce_pending: int | None = None
         self.fails: Exception | None = None
         self.records: dict[bytes, door.TransactionRecord] = {}
-        self.refusals: dict[bytes, door.RefusalRecord] = {}
+        self.refusals: dict[bytes, refusal_records.RefusalRecord] = {}
+        self.logged: list[refusal_records.LoggedRecord] = []
         self.blocks: list[door.BlockRecord] = []
         self.scored: list[Transaction] = []
         parent, certificate, nonce = bytes(32), None, 0
@@ -235,7 +237,21 @@ class FakeDoor:
     def get_models(self) -> tuple[door.ModelRecord, ...]:
         return (door.ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000),)
 
-    def get_refusal(self, transaction_id: bytes) -> door.RefusalRecord | None:
+    def get_refusals(self, first: int, limit: int) -> refusal_records.RefusalPage:
+        leaves = [logged.leaf for logged in self.logged]
+        head = LogHead(len(leaves), merkle.compute_root(leaves))
+        return refusal_records.RefusalPage(head, tuple(self.logged[first : first + limit]))
+
+    def prove_refusals(self, first: int, second: int | None) -> refusal_records.ConsistencyProof:
+        leaves = [logged.leaf for logged in self.logged]
+        second = len(leaves) if second is None else second
+        if not 0 < first <= second <= len(leaves):
+            raise Rejected("is no size of this log", field="first", code="limit")
+        heads = [LogHead(size, merkle.compute_root(leaves[:size])) for size in (first, second)]
+        proof = merkle.prove_consistency(leaves[:second], first)
+        return refusal_records.ConsistencyProof(heads[0], heads[1], proof)
+
+    def get_refusal(self, transaction_id: bytes) -> refusal_records.RefusalRecord | None:
         return self.refusals.get(transaction_id)
 
     def subscribe(self, last_event_id: int | None) -> AsyncIterator[door.Event]:

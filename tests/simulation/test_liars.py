@@ -105,6 +105,7 @@ def test_safety_and_finality_hold_against_each_liar_when_all_else_goes_wrong_too
 REASONS = {
     "wrong-score": r"block\.scores: .* the block says \d+, recomputed \d+",
     "wrong-state-root": r"header\.state_root: .* recomputed 0x",
+    "wrong-head": r"header\.refusal_root: 0x[0-9a-f]+ is no root of \d+ refusals",
     "refused-included": r"block\.outcomes: .* the block says 1, recomputed 2",
     "oversize-block": r"block\.transactions: \d+, at most \d+ allowed",
     "early-block": r"header\.timestamp_ms: \d+ is before the parent's",

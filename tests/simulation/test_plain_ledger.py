@@ -65,6 +65,8 @@ def test_a_sound_history_is_reckoned_as_the_ledger_has_it() -> None:
         ("sizes", lambda h: h.craft(*(h.pay(1, nonce) for nonce in range(9)))),
         ("refusals", lambda h: h.craft(h.pay(1), outcomes=bytes((REFUSE,)))),
         ("refusals", lambda h: h.craft(h.pay(1), scores=(5_000,), outcomes=bytes((FLAG,)))),
+        ("refusal logs", lambda h: h.craft(refusal_count=1)),
+        ("refusal logs", lambda h: h.craft(refusal_root=b"r" * 32)),
         ("certificates", lambda h: replace(h.craft(), parent_certificate=None)),
         ("certificates", lambda h: h.craft(certificate=h.certify(h.headers[0]))),
         ("certificates", lambda h: h.craft(certificate=h.certify(h.headers[-1], NULLIFY))),

@@ -10,8 +10,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from consensus.errors import Fault, NotYet, Rejected
 from node.api import door as api_door
-from node.api import json_forms, schemas, transactions
+from node.api import json_forms, refusal_forms, schemas, transactions
 from node.api.limits import CLIENTS_MAX, Limits, RateLimiter
+from node.api.refusal_records import RefusalRecord
 from node.api.routes import build_routes
 from node.api.server import ApiServer, ApiSettings
 from node.metrics import NodeMetrics
@@ -268,7 +269,7 @@ async def test_forms_have_the_fields_of_their_schemas(door: FakeDoor) -> None:
         "Mempool": json_forms.form_mempool(door.get_mempool(1)),
         "Model": json_forms.form_model(door.get_models()[0]),
         "Receipt": json_forms.form_receipt(api_door.Receipt(tx.id, "accepted")),
-        "Refusal": json_forms.form_refusal(api_door.RefusalRecord(tx.id, "c", "r", 1, 2, 3)),
+        "Refusal": refusal_forms.form_refusal(RefusalRecord(tx.id, "c", "r", 1, 2, 3)),
     }
     for name, value in forms.items():
         assert value.keys() <= named[name]["properties"].keys(), name

@@ -46,6 +46,9 @@ HEADERS = st.builds(
     validators_digest=HASH,
     next_validators_digest=HASH,
     certificate_digest=HASH,
+    reveal=st.sampled_from((b"", b"r" * 32)),
+    refusal_count=st.integers(0, codec.MONEY_MAX),
+    refusal_root=HASH,
 )
 
 

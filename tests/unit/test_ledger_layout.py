@@ -117,5 +117,7 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
         chain.rules.validators.digest,
         header.certificate_digest,
         b"",
+        0,
+        sha256(b"").digest(),
     )
     assert header.hash == sha256(b"assay/header/1" + msgpack.packb(fields)).digest()

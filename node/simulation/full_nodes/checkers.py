@@ -22,6 +22,7 @@ from consensus.vote import Verifier
 from node.full_node import FullNode
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.ledger_checkers import LedgerChecker
+from node.simulation.full_nodes.refusal_checkers import check_refusal_log
 from node.simulation.full_nodes.room_checkers import check_bounds, check_leftovers
 
 
@@ -51,6 +52,9 @@ class NodeCheckers:
         self.ledger = LedgerChecker(rules, verify, innocent)
         self.penalties: list[Penalty] = []  # by honest nodes
         self.has_failed = False
+        self._taken: dict[
+            int, int
+        ] = {}  # node -> no block above was proposed before its refusal log was lost
 
     # --- while the run lasts --------------------------------------------------------------------------
 
@@ -62,6 +66,10 @@ class NodeCheckers:
     def on_store_lost(self, index: int) -> None:
         """The world took everything that this node had stored: it may stand lower now."""
         self.ledger.forget(index)
+
+    def on_refusal_log_lost(self, index: int, height: int) -> None:
+        """The world took this node's refusal log; `height`: of the highest block that was proposed by then."""
+        self._taken[index] = height
 
     def on_penalty(self, by: int, whom: int, points: int, reason: str) -> None:
         """A node holds something against a peer. Honest nodes have nothing against one another."""
@@ -98,8 +106,16 @@ class NodeCheckers:
             for index, node in kept.items():
                 check_bounds(index, node)
                 check_leftovers(index, node)
+                self._check_refusals(index, node)
 
         self._guard(check)
+
+    def _check_refusals(self, index: int, node: FullNode) -> None:
+        log, key = node.refusal_keeper.log, node.refusal_keeper.own_key
+        leaves = [log.get(number).leaf for number in range(len(log))]
+        headers = self.ledger.plain.headers[: node.chain.finalized.height + 1]
+        own = [header for header in headers if header.proposer == key]
+        check_refusal_log(index, leaves, own, self._taken.get(index))
 
     def _keep_honest(self, nodes: Mapping[int, FullNode]) -> dict[int, FullNode]:
         return {index: node for index, node in nodes.items() if index in self.honest}

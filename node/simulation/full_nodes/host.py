@@ -83,8 +83,8 @@ class NodeHost:
         """Lose all that is not durable."""
         self._world.note("crash", self.index)
         self._end()
-        durable_bytes = self.disk.get_durable_bytes(BLOCKS_PATH)
-        self.is_torn |= durable_bytes > 0 and len(self.disk.get_data(BLOCKS_PATH)) > durable_bytes
+        written = self.disk.read_file(BLOCKS_PATH) or b""  # its first record may be torn, too
+        self.is_torn |= len(written) > self.disk.get_durable_bytes(BLOCKS_PATH)
         self._world.crash_disk(self)
 
     def stop(self) -> None:
@@ -115,6 +115,11 @@ class NodeHost:
         self.crash()
         for name in (BLOCKS_NAME, "index", "checkpoints"):
             self.disk.remove_all(HOME / name)
+        if self.incarnation % 2:  # a whole disk, or the chain's folder alone
+            for name in self.disk.list_names(HOME):
+                if name.startswith("refusals-"):
+                    self.disk.remove(HOME / name)
+            self._world.lose_refusal_log(self.index)
         self._world.note("its store is lost", self.index)
         self.bare_view = max(self.bare_view, self._world.safety.places.get(self.index, (0, 0))[0])
         self._world.lose_store(self)

@@ -144,6 +144,8 @@ class PlainLedger:
             raise Violation(f"proposers: block {header.height} is nobody's")
         if header.history_root != compute_root([entry.hash for entry in self.headers]):
             raise Violation(f"history: block {header.height} commits to another past")
+        if (header.refusal_count == 0) != (header.refusal_root == compute_root([])):
+            raise Violation(f"refusal logs: block {header.height} carries a head that no log has")
 
     def _check_body(self, block: Block) -> None:
         header, parameters = block.header, self.genesis.parameters

@@ -56,6 +56,7 @@ def _weigh_mempool(node: FullNode) -> Iterator[Weight]:
     yield "uncounted bytes of pending transactions", abs(size_bytes - mempool.size_bytes), 0
     yield "drops", len(mempool._drops), policy.drops_kept
     yield "refusals", len(node.refusals), refusals.REFUSALS_KEPT
+    yield "refusals with their changes", len(node.refusals._changes), refusals.CHANGES_KEPT
     for name, heap, live in (
         ("heads of lines", waiting._heads, waiting.sender_count),
         ("tails of lines", waiting._tails, waiting.sender_count),

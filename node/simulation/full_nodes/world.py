@@ -382,6 +382,13 @@ class NodeWorld(World):
         elif index in self.safety.places:
             self.safety.places[index] = (self.safety.places[index][0], 0)
 
+    def lose_refusal_log(self, index: int) -> None:
+        """This node's log of refusals is gone."""
+        nodes = (host.node for host in self.hosts)
+        heights = [node.chain.get_head().height for node in nodes if node is not None]
+        # One more may be on its way, that nobody has judged yet.
+        self.checkers.on_refusal_log_lost(index, max(heights, default=0) + 1)
+
     def on_halt(self, index: int, reason: str) -> None:
         self._guard(lambda: self.halted(index, reason))
 

@@ -27,6 +27,7 @@ from node.simulation.full_nodes.liars.proposers import (
     OversizeBlock,
     RefusedIncluded,
     SwappedCertificate,
+    WrongHead,
     WrongHeight,
     WrongParent,
     WrongScore,
@@ -43,6 +44,7 @@ from node.simulation.full_nodes.liars.servers import (
 LIARS: Final[dict[str, type[Liar]]] = {
     "wrong-score": WrongScore,
     "wrong-state-root": WrongStateRoot,
+    "wrong-head": WrongHead,
     "refused-included": RefusedIncluded,
     "oversize-block": OversizeBlock,
     "wrong-parent": WrongParent,

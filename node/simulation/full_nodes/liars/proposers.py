@@ -143,6 +143,15 @@ class WrongStateRoot(InvalidProposer):
         return alter(block, state_root=crypto.hash_bytes(block.header.state_root))
 
 
+class WrongHead(InvalidProposer):
+    """It commits to a log of refusals that cannot be: some, with the root of none, or the other way round."""
+
+    def spoil(self, block: Block, parent: View) -> Block | None:  # noqa: ARG002 - as above
+        if block.header.refusal_count:
+            return alter(block, refusal_count=0)
+        return alter(block, refusal_count=1 + self.rng.randrange(9))
+
+
 class RefusedIncluded(InvalidProposer):
     """It includes, as merely flagged, what the modules refuse. (As refused it is no block by its form.)"""
 
