@@ -8,7 +8,7 @@ from consensus.errors import NotYet, Rejected
 from consensus.genesis import DAY_MS
 from consensus.ledger import cases
 from consensus.ledger.records import Records
-from tests.report_chain import ANN, BEN, BOND, CLERK, CONTEST_MS, FRIEND, SHOP, VICTIM, ReportChain
+from tests.report_chain import ANN, BEN, BOND, CLERK, CONTEST_MS, FRIEND, VICTIM, ReportChain
 
 
 def test_the_modules_are_told_when_enough_reporters_agree() -> None:

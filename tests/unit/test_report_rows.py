@@ -53,10 +53,10 @@ def _play(
         for number, columns in [(-1, NO_REPORTS), *told.get(place, [])]:
             if number == skipped:
                 continue
-            if len(columns) and columns.is_withdrawn[0]:
-                columns = replace(columns, memo=memos[number])
+            is_back = bool(columns.is_withdrawn.any())
+            told_now = replace(columns, memo=memos[number]) if is_back else columns
             transfers = block if number == -1 else NO_TRANSFERS
-            seen = observe(transfers, columns, rows, SCALE, DEFAULT_DEFINITIONS)
+            seen = observe(transfers, told_now, rows, SCALE, DEFAULT_DEFINITIONS)
             memos[number] = seen.memo
             rows = seen.rows
     return rows
