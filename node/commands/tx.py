@@ -62,7 +62,7 @@ def _describe_report(case: dict[str, Any] | None) -> list[tuple[str, str]]:
     if case is None:
         return []
     known = "the modules know" if case["told_height"] else "the modules do not count it"
-    lines = [("reported", f"{case['standing']} reports stand, {known}")]
+    lines = [("reports", f"{case['standing']} stand, {known}")]
     if case["finding"] != "none":
         lines.append(("finding", "the reports are " + case["finding"]))
     if case["dispute"] is not None:
