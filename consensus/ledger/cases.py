@@ -192,11 +192,10 @@ def apply_standing(work: Work, key: bytes, case: Case, reported: Transaction, so
     is_enough = case.standing >= parameters.reports_min and case.finding != FALSE
     if is_enough and not case.told_height:
         case = replace(case, told_height=work.height)
-        row = _make_row(work, key, case, reported, source)
-        work.reports.append(replace(row, is_repeated=not _take_pair(work, reported)))
+        is_repeated = not _take_pair(work, reported)
+        work.reports.append(_make_row(work, key, case, reported, source, is_repeated=is_repeated))
     elif not is_enough and case.told_height:
-        row = _make_row(work, key, case, reported, source)
-        work.reports.append(replace(row, is_withdrawn=True))
+        work.reports.append(_make_row(work, key, case, reported, source, is_withdrawn=True))
         case = replace(case, told_height=0, memos=b"")
         _leave_pair(work, reported)
     work.cases[key] = case
@@ -226,7 +225,16 @@ def _leave_pair(work: Work, reported: Transaction) -> None:
         work.records = work.records.remove(key)
 
 
-def _make_row(work: Work, key: bytes, case: Case, reported: Transaction, source: bytes) -> Reported:
+def _make_row(
+    work: Work,
+    key: bytes,
+    case: Case,
+    reported: Transaction,
+    source: bytes,
+    *,
+    is_withdrawn: bool = False,
+    is_repeated: bool = False,
+) -> Reported:
     return Reported(
         work.index[reported.sender],
         work.index[reported.receiver],
@@ -235,7 +243,9 @@ def _make_row(work: Work, key: bytes, case: Case, reported: Transaction, source:
         case.score,
         source,
         key,
-        memos=case.memos,
+        is_withdrawn,
+        case.memos,
+        is_repeated,
     )
 
 

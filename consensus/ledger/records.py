@@ -188,6 +188,8 @@ def _replace(node: _Branch, digit: int, child: _Node | None) -> _Branch:
 
 
 def _count_common(first: str, second: str) -> int:
+    if second.startswith(first):  # on the way down
+        return len(first)
     for at, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return at

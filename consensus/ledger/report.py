@@ -228,9 +228,12 @@ class ReportKind:
         payload = decode_payload(tx.payload)
         reported = payload.reported
         key = cases.get_key(reported, work.parameters)
-        case = cases.find_case(work, key) or Case(reported.sender, reported.receiver, payload.score)
         filed_ms = cases.compute_time_ms(work, tx)
-        case = replace(case, standing=case.standing + 1, newest_ms=max(case.newest_ms, filed_ms))
+        case = cases.find_case(work, key)
+        if case is None:
+            case = Case(reported.sender, reported.receiver, payload.score, 1, filed_ms)
+        else:
+            case = replace(case, standing=case.standing + 1, newest_ms=max(case.newest_ms, filed_ms))
         filing = Filing(tx.sender, cases.STANDING, filed_ms, work.height)
         work.records = cases.put_filing(work.records, key, filing)
         cases.apply_standing(work, key, case, reported, tx.id)
