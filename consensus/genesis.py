@@ -29,6 +29,12 @@ CLOCK_WORKLOAD: Final = "workload"  # block time follows its transactions, so th
 LEADER_ROUND_ROBIN: Final = "round_robin"  # exactly fair, and known ahead
 LEADER_ONION: Final = "onion"  # by a seed that validators reveal: not known an epoch ahead, biased a little
 
+# Who may report fraud, alone or joined by "+" in this order.
+REPORTING_LISTED: Final = "listed"  # genesis.reporters
+REPORTING_VALIDATORS: Final = "validators"  # operators of the running epoch's set
+REPORTING_REGISTERED: Final = "registered"  # anybody, with a bond
+REPORTING_WAYS: Final = (REPORTING_LISTED, REPORTING_VALIDATORS, REPORTING_REGISTERED)
+
 DAY_MS: Final = 86_400_000
 WHOLE_BP: Final = 10_000  # basis points
 EPOCH_BLOCKS_MIN: Final = 2  # the first block of an epoch carries no certificate: nobody is counted in it
@@ -42,6 +48,10 @@ _LIMITS: Final = {  # (low, high); others are 1 to TIME_MS_MAX
     "account_byte_fee_units": (0, codec.TIME_MS_MAX),
     "block_bytes_max": (1, block.BLOCK_BYTES_MAX),
     "block_transactions_max": (1, block.BLOCK_TRANSACTIONS_MAX),
+    "reports_min": (1, 64),  # cases.STANDING_MAX: no more stand
+    "report_pair_ms": (0, codec.TIME_MS_MAX),
+    "report_bond_units": (0, codec.MONEY_MAX),
+    "dispute_deposit_units": (0, codec.MONEY_MAX),
     "epoch_blocks": (0, 2**32),
     "validators_max": (1, vote.VALIDATORS_MAX),
     "stake_units_min": (1, codec.MONEY_MAX),
@@ -69,6 +79,16 @@ class Parameters:
     block_bytes_max: int = 2_000_000  # below block.BLOCK_BYTES_MAX: half a second to judge
     block_transactions_max: int = 5_000
     report_window_ms: int = 60 * DAY_MS  # how long after a transaction it can be reported
+    # Reports (docs/reports.md has the measurements behind these).
+    reporting: str = REPORTING_LISTED
+    reports_min: int = (
+        1  # different reporters before a report counts; each more costs the frauds only one sees
+    )
+    report_pair_ms: int = 28 * DAY_MS  # one sender's complaints of a receiver count once in it; 0: each does
+    report_contest_ms: int = 30 * DAY_MS  # how long a report can be taken back or disputed
+    report_bond_units: int = 100_000  # as much as a validator's own stake: a false report costs all of it
+    dispute_deposit_units: int = 1_000  # comes back unless the report is upheld
+    dispute_vote_ms: int = 7 * DAY_MS  # people must look into it, and have a week for that
     # Stake (docs/decisions/0040, 0041). Shares in basis points: 10,000 are the whole.
     epoch_blocks: int = 0  # 0: one everlasting epoch, no staking; a day of blocks suits the defaults below
     validators_max: int = 100  # a certificate of 7 kB, checked in 3 ms
@@ -91,6 +111,13 @@ class Parameters:
             raise Rejected(
                 f'must be "{LEADER_ROUND_ROBIN}" or "{LEADER_ONION}"', field="parameters.leader_election"
             )
+        ways = [way for way in REPORTING_WAYS if way in str(self.reporting).split("+")]
+        if not ways or self.reporting != "+".join(ways):
+            raise Rejected(
+                f"{self.reporting!r} names no way to report",
+                field="parameters.reporting",
+                mend=f"join some of {', '.join(REPORTING_WAYS)} by +, in this order",
+            )
         if self.leader_election == LEADER_ONION and not self.epoch_blocks:
             raise Rejected(
                 "needs epochs: one seed for ever is no secret",
@@ -98,7 +125,7 @@ class Parameters:
                 mend="set epoch_blocks",
             )
         for entry in fields(self):
-            if entry.name in ("clock", "leader_election"):
+            if entry.name in ("clock", "leader_election", "reporting"):
                 continue
             low, high = _LIMITS.get(entry.name, (1, codec.TIME_MS_MAX))
             codec.check_int(getattr(self, entry.name), f"parameters.{entry.name}", low=low, high=high)
@@ -200,11 +227,28 @@ class Genesis:
                 codec.check_bytes(address, name, length=crypto.ADDRESS_BYTES)
             if len(set(addresses)) != len(addresses):
                 raise Rejected("an address is listed twice", field=name)
+        self._check_reporting()
         if len(self.modules) > MODULES_MAX:
             raise Rejected(f"more than {MODULES_MAX}", field="modules")
         if len({module.name for module in self.modules}) != len(self.modules):
             raise Rejected("a module is listed twice", field="modules.name")
         object.__setattr__(self, "digest", crypto.hash_bytes(GENESIS_TAG + codec.encode(_pack(self))))
+
+    def _check_reporting(self) -> None:
+        is_listing = REPORTING_LISTED in self.parameters.reporting.split("+")
+        if self.reporters and not is_listing:
+            raise Rejected(
+                f'are listed, and parameters.reporting is "{self.parameters.reporting}"',
+                field="reporters",
+                mend=f"leave them out, or add {REPORTING_LISTED}",
+            )
+        is_all = self.parameters.reporting == REPORTING_LISTED
+        if is_all and 0 < len(self.reporters) < self.parameters.reports_min:
+            raise Rejected(
+                f"{len(self.reporters)} are listed, {self.parameters.reports_min} must agree",
+                field="reporters",
+                mend="list more, or lower parameters.reports_min",
+            )
 
 
 def _pack(genesis: Genesis) -> tuple[Any, ...]:

@@ -65,12 +65,13 @@ RATIO_EDGES: Final = _ratio_edges()
 @dataclass(frozen=True, slots=True)
 class Observation:
     """features: uint8[n, F]; ratio_64: amount over mean in 64ths, mean_16: the sender's mean in 16ths
-    (0 = unknown), both int64[n]; rows: uint8[k, row_bytes], the new rows."""
+    (0 = unknown), both int64[n]; rows: uint8[k, row_bytes], the new rows; memo: uint8[m], what each report did."""
 
     features: Bytes
     ratio_64: Int64s
     mean_16: Int64s
     rows: Bytes
+    memo: Bytes
 
 
 def describe_row(row: bytes, definitions: Definitions = DEFAULT_DEFINITIONS) -> dict[str, int]:
@@ -122,9 +123,11 @@ def observe(
         features[segment.at, len(of_sender) :] = observe_receivers(
             new_rows, segment, day[segment.at], definitions
         )
-    if len(reports):
-        apply_reports(new_rows, reports, scale, definitions)
-    return Observation(features, ratio_64, mean_16, new_rows)
+    memo = apply_reports(new_rows, reports, scale, definitions) if len(reports) else _NO_MEMO
+    return Observation(features, ratio_64, mean_16, new_rows, memo)
+
+
+_NO_MEMO: Final = np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

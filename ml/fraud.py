@@ -8,6 +8,7 @@ The entry point is `load`. Leaves out: which thresholds hold (the chain's parame
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
 from typing import Final
@@ -73,7 +74,7 @@ class FraudModule:
         """Score a block in one pass; rows are uint8[k, row_bytes]."""
         seen = observe(transactions, reports, view.rows, self.model.scale, self.model.definitions)
         score = self.model.compute_scores(seen.features)
-        return Verdicts.from_scores(score, view.thresholds), seen.rows
+        return replace(Verdicts.from_scores(score, view.thresholds), memo=seen.memo), seen.rows
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         """Why transactions[index] gets its score: Saabas contributions, which add up to the margin."""
@@ -111,10 +112,15 @@ class FraudModule:
     def _compute_digest(self, artifact: bytes) -> bytes:
         seen = sha256()
         rows = np.zeros((16, self.row_bytes), dtype=np.uint8)
+        came: tuple[ReportColumns, NDArray[np.uint8]] | None = None
         for transactions, reports in _make_probe():
             view = ModuleView(rows, _PROBE_THRESHOLDS)
-            verdicts, rows = self.evaluate(transactions, reports, view)
-            seen.update(verdicts.score.astype("<i8").tobytes() + verdicts.outcome.tobytes() + rows.tobytes())
+            told = reports if came is None else _join_reports(reports, _withdraw_some(*came))
+            verdicts, rows = self.evaluate(transactions, told, view)
+            memo = np.zeros(len(told), dtype=np.uint8) if verdicts.memo is None else verdicts.memo
+            came = reports, memo[: len(reports)]
+            seen.update(verdicts.score.astype("<i8").tobytes() + verdicts.outcome.tobytes())
+            seen.update(memo.tobytes() + rows.tobytes())
         row = self.model.definitions.rules.row
         layout = tuple(f"{name} {row[name].str} {row[name].shape}" for name in row.names or ())
         return sha256(
@@ -125,6 +131,20 @@ class FraudModule:
 _NONE: Final = np.zeros(0, dtype=np.int64)
 _NO_REPORTS: Final = ReportColumns(_NONE, _NONE, _NONE, _NONE, _NONE)
 _PROBE_THRESHOLDS: Final = Thresholds(flag_score_min=100, refuse_score_min=5_000)
+
+
+def _withdraw_some(reports: ReportColumns, memo: NDArray[np.uint8]) -> ReportColumns:
+    """Every third of the block before is taken back."""
+    r, chosen = (
+        replace(reports, is_withdrawn=np.ones(len(reports), dtype=np.bool_), memo=memo),
+        slice(0, None, 3),
+    )
+    return ReportColumns(*(getattr(r, name)[chosen] for name in ReportColumns.__slots__))
+
+
+def _join_reports(first: ReportColumns, second: ReportColumns) -> ReportColumns:
+    names = ReportColumns.__slots__
+    return ReportColumns(*(np.concatenate((getattr(first, n), getattr(second, n))) for n in names))
 
 
 def _make_probe() -> list[tuple[TransferColumns, ReportColumns]]:
@@ -153,7 +173,13 @@ def _make_probe() -> list[tuple[TransferColumns, ReportColumns]]:
         if block >= 3:
             of = blocks[block - 3][0]
             chosen = np.flatnonzero(of.receiver % 5 == 0)
-            columns = (of.sender, of.receiver, of.amount, of.timestamp_ms, np.zeros(n, dtype=np.int64))
-            reports = ReportColumns(*(column[chosen] for column in columns))
+            reports = ReportColumns(
+                of.sender[chosen],
+                of.receiver[chosen],
+                of.amount[chosen],
+                of.timestamp_ms[chosen],
+                np.zeros(len(chosen), dtype=np.int64),
+                is_repeated=of.receiver[chosen] + of.sender[chosen] > 16,
+            )
         blocks.append((transactions, reports))
     return blocks

@@ -191,9 +191,7 @@ def _select_transfers(columns: TransferColumns, kept: NDArray[np.bool_]) -> Tran
 
 def _select_reports(columns: ReportColumns, kept: NDArray[np.bool_]) -> ReportColumns:
     c = columns
-    return ReportColumns(
-        c.sender[kept], c.receiver[kept], c.amount[kept], c.timestamp_ms[kept], c.score[kept]
-    )
+    return ReportColumns(*(getattr(c, name)[kept] for name in ReportColumns.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

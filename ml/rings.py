@@ -1,10 +1,12 @@
 """The receiver's part of a row: rings of days, and what a model's features read off them.
 
 Per day: transactions not reported, and *unexplained* reports, which nothing about the sender or the amount
-accounts for. A day is clean once the label delay is over and something in it was not reported.
+accounts for, and which do not repeat what the same sender's said before. A day is clean once the label delay is over and something in it was not reported.
 
 Invariant: all transactions of one day see the same of their receiver, so block borders change nothing. One
 that comes when its day is already past the label delay counts nowhere: nobody is whitewashed backwards.
+A report that is withdrawn leaves the rings as if it had not come, while they hold its day, with two
+exceptions: a day's counter that was full, or a day with more reports than counted transactions.
 Leaves out: the sender's part (ml/features.py).
 """
 
@@ -31,6 +33,8 @@ from ml.definitions import (
 )
 from ml.segments import DaySegment
 
+TOOK_CLEAN: Final = 1  # in a report's memo: the day has one clean transaction less
+STAINED: Final = 2  # and one unexplained report more
 AMOUNT_MAX: Final = 2**40 - 1  # larger amounts count as this; bounds the sums of features.py
 CHUNK_ACCOUNTS: Final = 128  # rings worked on at once: arrays small enough that freeing them unmaps no pages
 
@@ -138,11 +142,15 @@ def _describe_rings(
     return described
 
 
-def apply_reports(rows: Bytes, reports: ReportColumns, scale: FeatureScale, definitions: Definitions) -> None:
-    """Take reported transactions out of the clean ones, and stain receivers by the unexplained."""
+def apply_reports(
+    rows: Bytes, reports: ReportColumns, scale: FeatureScale, definitions: Definitions
+) -> Bytes:
+    """uint8[m], what each did (TOOK_CLEAN, STAINED): takes reported transactions out of the clean ones, and
+    stains receivers by the unexplained; one that is withdrawn undoes what its memo says it did."""
     rules = definitions.rules
+    memo = np.zeros(len(reports), dtype=np.uint8)
     day = np.clip(reports.timestamp_ms, 0, TIME_MS_MAX) // DAY_MS
-    unexplained = ~_is_explained(rows, reports, scale, rules)
+    unexplained = ~_is_explained(rows, reports, scale, rules) & ~reports.is_repeated
     newest = load_rows(rows, reports.receiver, rules)["receiver_day"].astype(np.int64) - 1
     age = newest - day
     kept = (age >= 0) & (age < rules.ring_days)  # older ones have left the ring, newer ones were never in it
@@ -153,10 +161,41 @@ def apply_reports(rows: Bytes, reports: ReportColumns, scale: FeatureScale, defi
     counts = row["unreported"].astype(np.int64)
     np.subtract.at(counts, (owner, slot), 1)
     stains = row["unexplained"].astype(np.int64)
-    np.add.at(stains, (owner, slot), unexplained[kept].astype(np.int64))
-    row["unreported"] = np.maximum(counts, 0)
-    row["unexplained"] = np.minimum(stains, COUNTER_MAX)
+    stained = unexplained[kept]
+    np.add.at(stains, (owner, slot), stained.astype(np.int64))
+    if counts.min(initial=0) < 0 or stains.max(initial=0) > COUNTER_MAX or reports.is_withdrawn.any():
+        done = _apply_each(row, reports, np.flatnonzero(kept), owner, slot, stained)
+    else:
+        row["unreported"], row["unexplained"] = counts, stains
+        done = (TOOK_CLEAN | STAINED * stained).astype(np.uint8)
+    memo[kept] = done
     store_rows(rows, touched, row)
+    return memo
+
+
+def _apply_each(
+    row: NDArray[np.void],
+    reports: ReportColumns,
+    place: Int64s,
+    owner: Int64s,
+    slot: Int64s,
+    stained: NDArray[np.bool_],
+) -> Bytes:
+    """The same one after another, where the order counts; the rule that the sums above are the short form of."""
+    done = np.zeros(len(place), dtype=np.uint8)
+    for number, at in enumerate(place):
+        where = owner[number], slot[number]
+        counts, stains = int(row["unreported"][where]), int(row["unexplained"][where])
+        if reports.is_withdrawn[at]:
+            memo = int(reports.memo[at])
+            row["unreported"][where] = min(counts + (memo & TOOK_CLEAN > 0), COUNTER_MAX)
+            row["unexplained"][where] = max(stains - (memo & STAINED > 0), 0)
+            continue
+        memo = TOOK_CLEAN * (counts > 0) | STAINED * (bool(stained[number]) and stains < COUNTER_MAX)
+        row["unreported"][where] = counts - (memo & TOOK_CLEAN > 0)
+        row["unexplained"][where] = stains + (memo & STAINED > 0)
+        done[number] = memo
+    return done
 
 
 def _is_explained(

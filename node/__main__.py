@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "block": "one block: header, transactions with scores, certificate",
     "validators": "who stakes and votes",
     "stake": "bond, delegate, unbond, withdraw, unjail; where one's stake stands",
+    "report": "report a fraud, take it back, contradict it, vote about it; who may report",
     "verify": "check a node's word against a checkpoint, by proofs",
     "audit": "re-execute a node's chain and check everything",
     "model": "train, evaluate and inspect the fraud model",

@@ -35,10 +35,12 @@ from node.api.door import (
     VerdictRecord,
 )
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
+from node.api.report_records import CaseRecord, CasesPage, ReporterRecord, ReportersRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.explainer import Explainer
 from node.light_desk import LightDesk
 from node.refusal_desk import RefusalDesk
+from node.report_desk import ReportDesk
 from node.stake_desk import StakeDesk
 from node.transaction_desk import TransactionDesk, record_final
 
@@ -288,6 +290,21 @@ class Desk:
 
     def get_validator(self, operator: bytes) -> ValidatorRecord | None:
         return self._open_stakes().find_validator(operator)
+
+    def get_case(self, tx: Transaction) -> CaseRecord | None:
+        return self._open_reports().find_case(tx)
+
+    def get_cases(self, after: bytes, limit: int, *, is_disputed: bool) -> CasesPage:
+        return self._open_reports().list_cases(after, limit, is_disputed=is_disputed)
+
+    def get_reporters(self) -> ReportersRecord:
+        return self._open_reports().list_reporters()
+
+    def get_reporter(self, address: bytes) -> ReporterRecord | None:
+        return self._open_reports().find_reporter(address)
+
+    def _open_reports(self) -> ReportDesk:
+        return ReportDesk(self._node.chain.final_view, self._node.rules.parameters)
 
     def _open_stakes(self) -> StakeDesk:
         node = self._node

@@ -50,6 +50,8 @@ class NetworkPlan:
     epoch_blocks: int = 0  # 0: one everlasting epoch
     churn_bp_max: int = genesis.WHOLE_BP  # no cap: one of four may come or go at once
     leader_election: str = genesis.LEADER_ROUND_ROBIN
+    reporting: str = genesis.REPORTING_LISTED  # who may report; listed are the funded accounts
+    reports_min: int = 1
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -75,10 +77,15 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     accounts = tuple(_make_key(random_bytes) for _ in range(FUNDED_ACCOUNTS))
     stakes = plan.stakes or (STAKE,) * plan.nodes
     entries, artifacts = modules.plan_modules(plan.module_names, refuses=plan.refuses, model=plan.model)
+    is_listing = genesis.REPORTING_LISTED in plan.reporting.split("+")
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
-        parameters=_plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max, plan.leader_election),
+        parameters=replace(
+            _plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max, plan.leader_election),
+            reporting=plan.reporting,
+            reports_min=plan.reports_min,
+        ),
         validators=vote.ValidatorSet(
             tuple(
                 vote.Validator(key.public_key, stake)
@@ -87,10 +94,10 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
         ),
         accounts=(
             *((key.address, ACCOUNT_BALANCE) for key in accounts),
-            # Who operates a validator pays fees: to withdraw, to unjail, to accuse a liar.
-            *((key.address, OPERATOR_BALANCE) for key in validator_keys if plan.epoch_blocks),
+            # Who operates a validator pays fees: to withdraw, to unjail, to accuse a liar, to vote on reports.
+            *((key.address, OPERATOR_BALANCE) for key in validator_keys),
         ),
-        reporters=tuple(key.address for key in accounts),
+        reporters=tuple(key.address for key in accounts) if is_listing else (),
         modules=entries,
         # What funds a replay's accounts is no purchase; the other half are people like any other.
         issuers=tuple(key.address for key in accounts[FUNDED_ACCOUNTS // 2 :]),

@@ -40,7 +40,10 @@ NO_SIGNATURE = bytes(64)
 
 
 class CountingModule:
-    """score = amount // 10 + 100 for every earlier transfer of the sender; counts sends and reports."""
+    """score = amount // 10 + 100 for every earlier transfer of the sender; counts sends and reports.
+
+    A report counts once, a repeated one not at all; its memo is what it counted.
+    """
 
     name = "counting"
     digest = b"c" * 32
@@ -55,10 +58,15 @@ class CountingModule:
         for place, (sender, amount) in enumerate(zip(transactions.sender, transactions.amount, strict=True)):
             score[place] = min(SCORE_MAX, amount // 10 + 100 * counts[sender, 0])
             counts[sender, 0] += 1
-        for receiver in reports.receiver:
-            counts[receiver, 1] += 1
+        memo = np.zeros(len(reports), dtype=np.uint8)
+        for place, receiver in enumerate(reports.receiver):
+            if reports.is_withdrawn[place]:
+                counts[receiver, 1] -= reports.memo[place]
+            else:
+                memo[place] = not reports.is_repeated[place]
+                counts[receiver, 1] += memo[place]
         written = np.ascontiguousarray(counts.astype(">u2")).view(np.uint8)
-        return Verdicts.from_scores(score, view.thresholds), written
+        return replace(Verdicts.from_scores(score, view.thresholds), memo=memo), written
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         verdicts, _ = self.evaluate(transactions, report_none(), view)
@@ -100,6 +108,7 @@ class Chain:
         self.deltas: list[Delta] = []
         self.history = HashTree([hash_leaf(self.view.header.hash)])
         self.nonces: dict[bytes, int] = {}
+        self.proposer_key = VALIDATORS[0].public_key
 
     @property
     def now_ms(self) -> int:
@@ -147,7 +156,7 @@ class Chain:
             candidates,
             epoch=0,
             view_number=parent.header.view + 1,
-            proposer_key=VALIDATORS[0].public_key,
+            proposer_key=self.proposer_key,
             now_ms=self.now_ms if now_ms is None else now_ms,
             certificate=make_certificate(parent),
         )

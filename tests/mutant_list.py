@@ -474,6 +474,40 @@ STAKE_MUTANTS: Final = (
     _mutant("absence-unproven", "an absent record is shown to be absent", (LIGHT,), ("consensus/ledger/record_proofs.py", "if child != (node or rec.EMPTY_ROOT):", "if node and child != node:")),
 )  # fmt: skip
 
+REPORTS: Final = ("pytest tests/unit/test_report_cases.py", "pytest tests/unit/test_report_disputes.py")
+CASES, DISPUTE, REPORTERS, RETRACTION, REGISTRATION, REPORT_KIND = (
+    f"consensus/ledger/{name}.py"
+    for name in ("cases", "dispute", "reporters", "retraction", "registration", "report")
+)
+REPORT_MUTANTS: Final = (
+    _mutant("told-too-soon", "the modules are told when enough reporters agree", REPORTS, (CASES, "case.standing >= parameters.reports_min", "case.standing >= 1")),
+    _mutant("told-for-ever", "the modules are told when too few reports stand", REPORTS, (CASES, "    elif not is_enough and case.told_height:", "    elif case.finding == FALSE and case.told_height:")),
+    _mutant("memo-lost", "what a module noted is given back", REPORTS, ("consensus/ledger/execution.py", "    if not any(report.is_withdrawn for report in reports):", "    if reports:")),
+    _mutant("pair-ignored", "the same two accounts count once in a period", REPORTS, (CASES, "is_repeated = not _take_pair(work, reported)", "is_repeated = False")),
+    _mutant("pair-kept", "what is taken back makes room for the next", REPORTS, (CASES, "    if work.records.get(key) == reported.id:", "    if work.records.get(key) is None:")),
+    _mutant("filed-again", "what was taken back is not filed again", REPORTS, (REPORT_KIND, "if cases.find_filing(work.records, key, cases.WITHDRAWN, tx.sender) is not None:", "if tx.sender == tx.receiver:")),
+    _mutant("taken-back-by-anybody", "only the reporter takes a report back", REPORTS, (RETRACTION, "cases.find_filing(work.records, key, cases.STANDING, tx.sender)\n        if filing is None", "next(cases.walk_filings(work.records, key), None)\n        if filing is None")),
+    _mutant("taken-back-in-its-block", "a memo is known before it is asked for", REPORTS, (RETRACTION, "        if cases.is_just_told(work, case):", "        if not case.standing:")),
+    _mutant("taken-back-under-dispute", "a lie that is found out is not taken back", REPORTS, (RETRACTION, "        dispute.check_undisputed(work, key)\n", "")),
+    _mutant("taken-back-late", "a report can be taken back for a time", REPORTS, (RETRACTION, "if work.timestamp_ms > filing.filed_ms + contest_ms:", "if not contest_ms:")),
+    _mutant("bond-kept", "a false report costs the bond", REPORTS, (REPORTERS, "return supply.burn(records, reporter.bond_units)", "return supply.burn(records, 0)")),
+    _mutant("struck-reports", "who reported falsely reports no more", REPORTS, (REPORTERS, "        if reporter.status == STRUCK:", "        if reporter.status == 9:")),
+    _mutant("leaver-reports", "who leaves reports no more", REPORTS, (REPORTERS, "            if reporter.release_ms:\n", "            if reporter.status == STRUCK:\n")),
+    _mutant("bond-not-taken", "a reporter pays its bond", REPORTS, (REGISTRATION, "work.balance[work.index[tx.sender]] -= tx.amount", "work.balance[work.index[tx.sender]] -= 0")),
+    _mutant("bond-out-early", "a bond waits until nothing can come", REPORTS, (REGISTRATION, "return latest_ms + parameters.report_contest_ms + parameters.dispute_vote_ms", "return latest_ms + parameters.report_contest_ms")),
+    _mutant("half-is-enough", "more than half of the stake decides", REPORTS, (DISPUTE, "return 2 * self.false_units > self.total_units", "return 2 * self.false_units >= self.total_units")),
+    _mutant("strangers-dispute", "the accused's side disputes", REPORTS, (DISPUTE, "        if tx.sender not in (reported.sender, reported.receiver):", "        if not tx.sender:")),
+    _mutant("strangers-vote", "validators vote", REPORTS, (DISPUTE, "        if not epochs.get_set(work.records, work.epoch).get_stake(tx.sender):", "        if not tx.sender:")),
+    _mutant("votes-twice", "a validator votes once", REPORTS, (DISPUTE, "        if vote is not None and int.from_bytes(vote[:8], \"big\") == dispute.opened_ms:", "        if vote == b\"\":")),
+    _mutant("old-votes-count", "votes of a dispute that lapsed do not count in the next", REPORTS, (DISPUTE, "        if int.from_bytes(value[:8], \"big\") == dispute.opened_ms:\n            verdicts", "        if value:\n            verdicts")),
+    _mutant("deposit-for-nothing", "a deposit is money that leaves the balance", REPORTS, (DISPUTE, "work.balance[work.index[tx.receiver]] -= tx.amount", "work.balance[work.index[tx.receiver]] -= 0")),
+    _mutant("lost-deposit-paid", "who lost a dispute does not get the deposit back", REPORTS, (DISPUTE, "supply.burn(_remove(work.records, key, dispute), dispute.deposit_units)", "_remove(work.records, key, dispute)")),
+    _mutant("old-filings-struck", "a report beyond contest is not punished", REPORTS, (DISPUTE, "        if filing.filed_ms >= contestable_ms:", "        if filing.filed_ms >= 0:")),
+    _mutant("vote-without-end", "a vote ends", REPORTS, (DISPUTE, "        if work.timestamp_ms > end_ms:\n            raise Rejected(f\"the vote ended", "        if end_ms < 0:\n            raise Rejected(f\"the vote ended")),
+    _mutant("stain-kept", "rows forget a report that is taken back", ("pytest tests/unit/test_report_rows.py",), ("ml/rings.py", "max(stains - (memo & STAINED > 0), 0)", "max(stains, 0)")),
+)  # fmt: skip
+
 MUTANTS: Final = {
-    mutant.name: mutant for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *STAKE_MUTANTS, *ROOMS)
+    mutant.name: mutant
+    for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *STAKE_MUTANTS, *REPORT_MUTANTS, *ROOMS)
 }

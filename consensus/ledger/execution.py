@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consensus import block as blk
 from consensus import merkle, vote
@@ -32,9 +33,9 @@ from consensus.ledger.block_checks import (
     compute_place,
     name_transaction,
 )
+from consensus.ledger.cases import Reported, write_cases
 from consensus.ledger.judging import Judgment
 from consensus.ledger.kinds import KIND_BY_NUMBER
-from consensus.ledger.report import Reported
 from consensus.ledger.scoring import ReportColumns, TransferColumns
 from consensus.ledger.state import ROW_FIXED_BYTES, Delta, View, compute_state_root
 from consensus.ledger.work import Work
@@ -76,7 +77,25 @@ def build_transfer_columns(
 def build_report_columns(reports: Sequence[Reported]) -> ReportColumns:
     fields = [(r.sender, r.receiver, r.amount, r.timestamp_ms, r.score) for r in reports]
     columns = np.array(fields, dtype=np.int64).reshape(-1, 5).T
-    return ReportColumns(*(np.ascontiguousarray(column) for column in columns))
+    sender, receiver, amount, timestamp_ms, score = (np.ascontiguousarray(column) for column in columns)
+    return ReportColumns(
+        sender,
+        receiver,
+        amount,
+        timestamp_ms,
+        score,
+        is_withdrawn=np.array([r.is_withdrawn for r in reports], dtype=np.bool_),
+        is_repeated=np.array([r.is_repeated for r in reports], dtype=np.bool_),
+    )
+
+
+def build_memos(reports: Sequence[Reported], modules: int) -> NDArray[np.uint8] | None:
+    """uint8[m, modules]: what they noted of the reports that are withdrawn, 0 of others; None: of all."""
+    if not any(report.is_withdrawn for report in reports):
+        return None
+    # A module that took a seat since then noted nothing, one that left it is not asked.
+    noted = b"".join(report.memos[:modules].ljust(modules, b"\0") for report in reports)
+    return np.frombuffer(noted, dtype=np.uint8).reshape(-1, modules)
 
 
 def build_block(
@@ -305,7 +324,8 @@ def _judge(rules: Rules, work: Work, transactions: Sequence[Transaction], *, is_
     transfers = build_transfer_columns(scored, work.index)
     reports = build_report_columns(work.reports)
     rows = work.rows[:, ROW_FIXED_BYTES:]
-    return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict)
+    memos = build_memos(work.reports, len(rules.seats))
+    return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict, memos=memos)
 
 
 def _list_verdicts(
@@ -337,6 +357,7 @@ def _seal(
     history_root = history.root
     epoch_set = epochs.get_set(view.records, free.epoch)
     next_set = epochs.get_next_set(view.records, free.epoch, rules.parameters.epoch_blocks)
+    write_cases(work, judgment.memos)
     work.close(history_root, epoch_set.index_by_key[free.proposer], certificate, free.reveal)
     slots, rows = work.compute_rows(judgment.local, judgment.rows)
     tree = view.compute_tree_update(slots, rows)

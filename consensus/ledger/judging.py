@@ -15,7 +15,7 @@ Invariant: the same columns and rows give the same answer on every node; a failu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -45,12 +45,14 @@ class Seat:
 @dataclass(frozen=True, slots=True)
 class Judgment:
     """score: int64[n], outcome: uint8[n] of the transfers. local: int64[j], the accounts that the columns
-    named; rows: uint8[j, module row bytes], what the modules made of them. failed_reports: indices."""
+    named; rows: uint8[j, module row bytes], what the modules made of them. memos: uint8[m, modules], what
+    they noted of each report. failed_reports: indices."""
 
     score: NDArray[np.int64]
     outcome: NDArray[np.uint8]
     local: NDArray[np.int64]
     rows: Rows
+    memos: Rows
     failed_reports: tuple[int, ...]
 
 
@@ -59,9 +61,17 @@ class _Failure(Exception):
 
 
 def judge(
-    seats: Sequence[Seat], transfers: TransferColumns, reports: ReportColumns, rows: Rows, *, is_strict: bool
+    seats: Sequence[Seat],
+    transfers: TransferColumns,
+    reports: ReportColumns,
+    rows: Rows,
+    *,
+    is_strict: bool,
+    memos: Rows | None = None,
 ) -> Judgment:
     """All modules on one block. `rows`: uint8[k, module row bytes] of the accounts by local index.
+
+    memos: uint8[m, modules] of the reports that are withdrawn; None: all 0 (`reports.memo` is not read).
 
     Strict (a block to check): a failing module raises Rejected, as what it fails on is refused.
     """
@@ -70,13 +80,15 @@ def judge(
     count, report_count = len(transfers), len(reports)
     places = np.split(inverse.astype(np.int64), [count, 2 * count, 2 * count + report_count])
     transfers = TransferColumns(places[0], places[1], transfers.amount, transfers.timestamp_ms)
-    reports = ReportColumns(places[2], places[3], reports.amount, reports.timestamp_ms, reports.score)
+    named_reports = replace(reports, sender=places[2], receiver=places[3])
+    new_memos = np.zeros((report_count, len(seats)), dtype=np.uint8)
     score = np.zeros(count, dtype=np.int64)
     outcome = np.zeros(count, dtype=np.uint8)
     old_rows = rows[local]
     new_rows = old_rows.copy()
     failed_reports: set[int] = set()
-    for seat in seats:
+    for number, seat in enumerate(seats):
+        reports = named_reports if memos is None else replace(named_reports, memo=memos[:, number].copy())
         view_rows = np.ascontiguousarray(old_rows[:, seat.place])
         view_rows.flags.writeable = False
         view = ModuleView(view_rows, seat.thresholds)
@@ -94,7 +106,9 @@ def judge(
         np.maximum(score, verdicts.score, out=score)
         np.maximum(outcome, verdicts.outcome, out=outcome)
         new_rows[:, seat.place] = written
-    return Judgment(score, outcome, local, new_rows, tuple(sorted(failed_reports)))
+        if verdicts.memo is not None:
+            new_memos[:, number] = verdicts.memo
+    return Judgment(score, outcome, local, new_rows, new_memos, tuple(sorted(failed_reports)))
 
 
 def _evaluate(
@@ -104,7 +118,7 @@ def _evaluate(
         with np.errstate(all="ignore"):  # not as the process is set: the same on every node
             answer = module.evaluate(transfers, reports, view)
         verdicts, rows = answer
-        score, outcome = verdicts.score, verdicts.outcome
+        score, outcome, memo = verdicts.score, verdicts.outcome, verdicts.memo
     except MemoryError as error:
         raise Fault(f'out of memory in module "{module.name}"', field="modules") from error
     except Exception as error:
@@ -114,7 +128,10 @@ def _evaluate(
         ("score", score, np.int64, (count,)),
         ("outcome", outcome, np.uint8, (count,)),
         ("rows", rows, np.uint8, view.rows.shape),
+        ("memo", memo, np.uint8, (len(reports),)),
     ):
+        if name == "memo" and value is None:
+            continue
         if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape != shape:
             raise _Failure(f"{name} is not {np.dtype(dtype).name}{list(shape)}")
     if count and not (score.min() >= 0 and score.max() <= scoring.SCORE_MAX):
@@ -166,8 +183,11 @@ def _evaluate_surviving(
     outcome = np.full(count, scoring.REFUSE, dtype=np.uint8)
     score[is_kept[:count]] = verdicts.score
     outcome[is_kept[:count]] = verdicts.outcome
+    memo = np.zeros(len(reports), dtype=np.uint8)
+    if verdicts.memo is not None:
+        memo[is_kept[count:]] = verdicts.memo
     failed = np.flatnonzero(~is_kept[count:]).tolist()
-    return scoring.Verdicts(score, outcome), rows, set(failed)
+    return scoring.Verdicts(score, outcome, memo), rows, set(failed)
 
 
 def _take(columns: _Columns, wanted: NDArray[np.bool_]) -> _Columns:

@@ -8,8 +8,11 @@ from consensus.errors import Rejected
 from consensus.ledger.accusation import EVIDENCE
 from consensus.ledger.beacon import COMMIT
 from consensus.ledger.bond import BOND
+from consensus.ledger.dispute import DISPUTE_REPORT, RECLAIM_DEPOSIT, VOTE_REPORT
 from consensus.ledger.kind import Kind
+from consensus.ledger.registration import LEAVE_REPORTER, REGISTER_REPORTER
 from consensus.ledger.report import REPORT
+from consensus.ledger.retraction import WITHDRAW_REPORT
 from consensus.ledger.rotation import ROTATE_KEY
 from consensus.ledger.transfer import TRANSFER
 from consensus.ledger.unbond import UNBOND
@@ -26,6 +29,12 @@ KINDS: Final[tuple[Kind, ...]] = (
     ROTATE_KEY,
     EVIDENCE,
     COMMIT,
+    REGISTER_REPORTER,
+    LEAVE_REPORTER,
+    WITHDRAW_REPORT,
+    DISPUTE_REPORT,
+    VOTE_REPORT,
+    RECLAIM_DEPOSIT,
 )
 
 KIND_BY_NUMBER: Final[dict[int, Kind]] = {kind.number: kind for kind in KINDS}

@@ -136,13 +136,15 @@ class Records:
             node = node.children[int(path[len(node.path)], 16)]
         return tuple(branches), None if node is None else (bytes.fromhex(node.path), node.value)
 
-    def walk(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of every key that begins with `prefix`, in order of the keys."""
-        path = prefix.hex()
+    def walk(self, prefix: bytes = b"", after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of every key that begins with `prefix` and is above `after`, in order of the keys."""
+        path, above = prefix.hex(), after.hex()
         stack: list[_Node | None] = [self._node]
         while stack:
             node = stack.pop()
             if node is None or not (node.path.startswith(path) or path.startswith(node.path)):
+                continue
+            if above and (node.path < above[: len(node.path)] or node.path == above):
                 continue
             if isinstance(node, _Branch):
                 stack.extend(reversed(node.children))
@@ -186,6 +188,8 @@ def _replace(node: _Branch, digit: int, child: _Node | None) -> _Branch:
 
 
 def _count_common(first: str, second: str) -> int:
+    if second.startswith(first):  # on the way down
+        return len(first)
     for at, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return at

@@ -4,26 +4,24 @@ Applying a block is pure, so a report proves what it speaks of: it carries the t
 proofs, transfer (with its score and outcome) in its block's transactions root, and block in the
 *history root* of a recent block, the anchor; the state keeps the last ANCHORS_MAX history roots.
 
-Invariant: a transfer is reported at most once. Its record lives under the day on which it can no
-longer be reported, so that expiry takes the front of the namespace, a bounded number per block.
-A record: namespace | last day + 1 (4 bytes) | transaction id -> reporter (20) | height (8).
-Leaves out: withdrawing a report; which of two reporters is right.
+Invariant: a reporter reports a transfer at most once, and nobody one whose reports were found false. What is
+on record of it, and when the modules are told, is in cases.py.
+Leaves out: taking a report back (retraction.py); who is right (dispute.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from consensus import codec, merkle
 from consensus.block import Block, Header, compute_leaf, decode_header
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import DAY_MS, Parameters
-from consensus.ledger import records as rec
-from consensus.ledger import scoring
+from consensus.genesis import Parameters
+from consensus.ledger import cases, dispute, reporters, scoring
+from consensus.ledger.cases import Case, Filing
 from consensus.transaction import (
     KIND_REPORT,
     KIND_TRANSFER,
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
     from consensus.ledger.work import Work
 
 ANCHORS_MAX: Final = 1024  # a quarter of an hour at a block a second: time for a report to arrive
-EXPIRED_PER_BLOCK_MAX: Final = 256  # some 5 ms of a block; a day's reports are gone within minutes
 PROOF_HASHES_MAX: Final = 63  # the depth of a tree of 2^63 leaves
-NAMESPACE: Final = rec.get_kind_namespace(KIND_REPORT)
 _PAYLOADS_KEPT: Final = 1024  # a payload is read by mempool, proposer and judge
 
 
@@ -55,21 +51,6 @@ class ReportPayload:
     inclusion_proof: tuple[bytes, ...]
     anchor_height: int
     history_proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A row of `scoring.ReportColumns`; sender and receiver are local indices of the block's work.
-
-    `source` is the id of the report itself.
-    """
-
-    sender: int
-    receiver: int
-    amount: int
-    timestamp_ms: int
-    score: int
-    source: bytes
 
 
 def build_report_payload(
@@ -187,21 +168,14 @@ class ReportKind:
     def check(self, tx: Transaction, work: Work) -> None:
         payload = decode_payload(tx.payload)
         reported, header = payload.reported, payload.header
-        if work.records.get(rec.NAMESPACE_REPORTER + tx.sender) is None:
-            raise Rejected(
-                f"0x{tx.sender.hex()} may not report",
-                field="sender",
-                mend="use a reporter's key",
-                code="report_sender",
-            )
+        reporters.check_reporter(work, tx.sender)
         if work.timestamp_ms > self.get_deadline_ms(tx, work.parameters):
             raise Rejected(
                 f"the transaction is older than {work.parameters.report_window_ms} ms",
                 field="payload.reported",
                 code="report_window",
             )
-        if work.records.get(_get_key(reported, work.parameters)) is not None:
-            raise Rejected("was reported before", field="payload.reported", code="report_twice")
+        self._check_case(tx, reported, work)
         if payload.anchor_height > work.parent.height:
             raise NotYet(
                 f"block {payload.anchor_height} is not there yet",
@@ -227,35 +201,45 @@ class ReportKind:
             if not work.is_existing(address):
                 raise Rejected(f"its {what} does not exist", field="payload.reported", code="report_proof")
 
+    def _check_case(self, tx: Transaction, reported: Transaction, work: Work) -> None:
+        key = cases.get_key(reported, work.parameters)
+        case = cases.find_case(work, key)
+        if case is None:
+            return
+        if case.finding == cases.FALSE:
+            raise Rejected(
+                "the reports of it were found false", field="payload.reported", code="report_settled"
+            )
+        if cases.find_filing(work.records, key, cases.STANDING, tx.sender) is not None:
+            raise Rejected("was reported before by it", field="payload.reported", code="report_twice")
+        if cases.find_filing(work.records, key, cases.WITHDRAWN, tx.sender) is not None:
+            raise Rejected(
+                "was reported before by it, and taken back", field="payload.reported", code="report_twice"
+            )
+        if case.standing >= cases.STANDING_MAX:
+            raise Rejected(
+                f"{case.standing} reports of it stand, more say nothing new",
+                field="payload.reported",
+                code="report_enough",
+            )
+        dispute.check_undisputed(work, key)
+
     def apply(self, tx: Transaction, work: Work) -> None:
         payload = decode_payload(tx.payload)
         reported = payload.reported
-        value = tx.sender + (work.parent.height + 1).to_bytes(8, "big")
-        work.records = work.records.put(_get_key(reported, work.parameters), value)
-        work.reports.append(
-            Reported(
-                work.index[reported.sender],
-                work.index[reported.receiver],
-                reported.amount,
-                reported.timestamp_ms,
-                payload.score,
-                tx.id,
-            )
-        )
+        key = cases.get_key(reported, work.parameters)
+        filed_ms = cases.compute_time_ms(work, tx)
+        case = cases.find_case(work, key)
+        if case is None:
+            case = Case(reported.sender, reported.receiver, payload.score, 1, filed_ms)
+        else:
+            case = replace(case, standing=case.standing + 1, newest_ms=max(case.newest_ms, filed_ms))
+        filing = Filing(tx.sender, cases.STANDING, filed_ms, work.height)
+        work.records = cases.put_filing(work.records, key, filing)
+        cases.apply_standing(work, key, case, reported, tx.id)
 
     def close(self, work: Work) -> None:
-        today = work.timestamp_ms // DAY_MS
-        for key, _ in tuple(islice(work.records.walk(NAMESPACE), EXPIRED_PER_BLOCK_MAX)):
-            if int.from_bytes(key[1:5], "big") > today:
-                break
-            work.records = work.records.remove(key)
+        cases.take_expired(work, cases.NAMESPACE)
 
 
 REPORT: Final = ReportKind()
-
-
-def _get_key(reported: Transaction, parameters: Parameters) -> bytes:
-    # From this day on the window is over at every moment, so nothing is asked for after it is gone.
-    # Both times are below 2^48 ms: days fit four bytes.
-    day = (reported.timestamp_ms + parameters.report_window_ms) // DAY_MS + 1
-    return NAMESPACE + day.to_bytes(4, "big") + reported.id

@@ -28,6 +28,7 @@ from consensus.ledger.execution import Built
 from consensus.ledger.judging import Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
 from consensus.ledger.records import Records
+from consensus.ledger.reporters import LISTED, Reporter, put_reporter
 from consensus.ledger.scoring import (
     Counterfactual,
     Explanation,
@@ -128,7 +129,7 @@ class Rules:
         for key, value in parameters.items():
             records = records.put(rec.NAMESPACE_PARAMETER + key, value)
         for reporter in genesis.reporters:
-            records = records.put(rec.NAMESPACE_REPORTER + reporter, b"\x01")
+            records = put_reporter(records, reporter, Reporter(LISTED))
         history = CompactRange()
         records = records.put(rec.NAMESPACE_ANCHOR + bytes(8), history.root)
         state = State(self.row_bytes)

@@ -13,8 +13,8 @@ unrelated accounts, not on reports of the same block: those take effect after it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ ACCEPT: Final = 0
 FLAG: Final = 1
 REFUSE: Final = 2
 OUTCOME_NAMES: Final = ("accept", "flag", "refuse")
+
+
+_NONE_WITHDRAWN: Final[NDArray[np.bool_]] = np.zeros(0, dtype=np.bool_)
+_NO_MEMO: Final[NDArray[np.uint8]] = np.zeros(0, dtype=np.uint8)
+_NONE_REPEATED: Final[NDArray[np.bool_]] = np.zeros(0, dtype=np.bool_)
+_LEFT_OUT: Final[tuple[tuple[str, NDArray[Any]], ...]] = (
+    ("is_withdrawn", _NONE_WITHDRAWN),
+    ("memo", _NO_MEMO),
+    ("is_repeated", _NONE_REPEATED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,15 @@ class TransferColumns:
 
 @dataclass(frozen=True, slots=True)
 class ReportColumns:
-    """Fraud reports of a block, in block order: the columns of the *reported* transactions.
+    """What a block says of fraud, in block order: the columns of the *reported* transactions.
 
     sender, receiver: int64[m], indices into `ModuleView.rows`; amount, timestamp_ms: int64[m] as
     the reported transaction carried them; score: int64[m], what it scored in its block.
+    is_withdrawn: bool[m], the report of an earlier block is taken back; memo: uint8[m], then what this
+    module noted when it came (`Verdicts.memo`), otherwise 0. is_repeated: bool[m], another report of the same
+    sender and receiver came before it in the same period (`Parameters.report_pair_ms`): true or not, it says
+    little that is new of the receiver. Left out: none is any of these.
+    A transaction is told of at most once until that is withdrawn, and the order within a block counts.
     They take effect after the block's transfers: the next block is the first to see them.
     """
 
@@ -60,6 +75,14 @@ class ReportColumns:
     amount: NDArray[np.int64]
     timestamp_ms: NDArray[np.int64]
     score: NDArray[np.int64]
+    is_withdrawn: NDArray[np.bool_] = field(default_factory=lambda: _NONE_WITHDRAWN)
+    memo: NDArray[np.uint8] = field(default_factory=lambda: _NO_MEMO)
+    is_repeated: NDArray[np.bool_] = field(default_factory=lambda: _NONE_REPEATED)
+
+    def __post_init__(self) -> None:
+        for name, left_out in _LEFT_OUT:
+            if getattr(self, name) is left_out:
+                object.__setattr__(self, name, np.zeros(len(self.amount), dtype=left_out.dtype))
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -86,10 +109,15 @@ class ModuleView:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """score: int64[n] in 0..SCORE_MAX, monotone in risk; outcome: uint8[n] (ACCEPT, FLAG, REFUSE)."""
+    """score: int64[n] in 0..SCORE_MAX, monotone in risk; outcome: uint8[n] (ACCEPT, FLAG, REFUSE).
+
+    memo: uint8[m], for each report what it did to the rows, in the module's own words: the ledger keeps it
+    with the report and gives it back if that is withdrawn. None: all 0 (a module that learns nothing).
+    """
 
     score: NDArray[np.int64]
     outcome: NDArray[np.uint8]
+    memo: NDArray[np.uint8] | None = None
 
     @classmethod
     def from_scores(cls, score: NDArray[np.int64], thresholds: Thresholds) -> Verdicts:
@@ -149,7 +177,11 @@ class ValidationModule(Protocol):
     def evaluate(
         self, transactions: TransferColumns, reports: ReportColumns, view: ModuleView
     ) -> tuple[Verdicts, NDArray[np.uint8]]:
-        """Score a block in one pass; return the verdicts and the new rows (shape of view.rows)."""
+        """Score a block in one pass; return the verdicts and the new rows (shape of view.rows).
+
+        A report that is withdrawn must leave the rows as if it had not come, as far as they still know
+        of its day.
+        """
         ...
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:

@@ -1,6 +1,7 @@
 """Supply: how much money there is, kept in the state, and where all of it lies.
 
     genesis + issued - burned == balances + stakes + what is leaving + what is owed + rewards under way
+                              + reporters' bonds + disputes' deposits
 
 Invariant: the left side is a record that every issue and every slashing moves; `compute_money` adds up
 the right side, for tests and audits (it reads the whole state). The supply never exceeds MONEY_MAX.
@@ -42,17 +43,19 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """Where all units lie. owed: commission to be withdrawn; underway: rewards of the running epoch."""
+    """Where all units lie. owed: commission to be withdrawn; underway: rewards of the running epoch;
+    held: bonds of reporters and deposits of disputes."""
 
     balances: int
     bonded: int
     unbonding: int
     owed: int
     underway: int
+    held: int = 0
 
     @property
     def total(self) -> int:
-        return self.balances + self.bonded + self.unbonding + self.owed + self.underway
+        return self.balances + self.bonded + self.unbonding + self.owed + self.underway + self.held
 
 
 def get_supply(records: Records) -> Supply:
@@ -86,4 +89,12 @@ def compute_money(state: State) -> Money:
         sum(unbonding.tokens for unbonding in staking.walk_unbonding(records)),
         sum(stake.owed_units for stake in stakes),
         participation.get_participation(records).reward_units,
+        _count_held(records),
     )
+
+
+def _count_held(records: Records) -> int:
+    from consensus.ledger import dispute, reporters
+
+    bonds = sum(reporter.bond_units for _, reporter in reporters.walk_reporters(records))
+    return bonds + sum(entry.deposit_units for _, entry in dispute.walk_disputes(records))

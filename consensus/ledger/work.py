@@ -25,8 +25,9 @@ from consensus.errors import NotYet, Rejected
 from consensus.genesis import CLOCK_WORKLOAD, Parameters
 from consensus.ledger import beacon, epochs, rewards
 from consensus.ledger import records as rec
+from consensus.ledger.cases import Case, Reported
 from consensus.ledger.kinds import KIND_BY_NUMBER
-from consensus.ledger.report import ANCHORS_MAX, Reported
+from consensus.ledger.report import ANCHORS_MAX
 from consensus.ledger.state import HOT, NONCE_WINDOW, Rows, View
 from consensus.ledger.tree import SLOTS_MAX
 from consensus.transaction import Transaction
@@ -39,7 +40,7 @@ class Work:
     """Mutable, and local to one call: what it became is handed on as arrays by `compute_rows`.
 
     index: address -> local index i; slots[i] is -1 until an account exists. height, epoch, timestamp_ms:
-    the block's. `records`, `reports` and balances are the kinds' to change.
+    the block's. `records`, `reports`, `cases` and balances are the kinds' to change.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Work:
         self.deadline_ms = TIME_MS_MAX  # the last block time at which all that was applied is valid
         self.records = view.records
         self.reports: list[Reported] = []
+        self.cases: dict[bytes, Case] = {}  # by key: what the block makes of them, written at its end
         self.fees = 0
         self.proposer = proposer
         self._view = view

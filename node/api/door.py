@@ -20,6 +20,7 @@ from consensus.ledger.scoring import Counterfactual, Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
+from node.api.report_records import CaseRecord, CasesPage, ReporterRecord, ReportersRecord
 from node.api.stake_records import (
     NO_STAKE,
     HistoryProof,
@@ -295,6 +296,20 @@ class NodeDoor(Protocol):
 
     def get_validator(self, operator: bytes) -> ValidatorRecord | None:
         """The validator that this account operates, with or without a seat."""
+        ...
+
+    def get_case(self, tx: Transaction) -> CaseRecord | None:
+        """What was reported about a transaction; None: nothing is on record."""
+        ...
+
+    def get_cases(self, after: bytes, limit: int, *, is_disputed: bool) -> CasesPage:
+        """Reported transfers above the place `after` (empty: from the first), or those under dispute."""
+        ...
+
+    def get_reporters(self) -> ReportersRecord: ...
+
+    def get_reporter(self, address: bytes) -> ReporterRecord | None:
+        """None: it may not report, and never could."""
         ...
 
     def get_genesis(self) -> bytes:

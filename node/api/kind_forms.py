@@ -18,15 +18,19 @@ from consensus.bft.evidence import decode_evidence, encode_evidence
 from consensus.codec import MONEY_MAX
 from consensus.errors import Rejected
 from consensus.genesis import WHOLE_BP
-from consensus.ledger import beacon, bond, report, rotation, unbond
+from consensus.ledger import beacon, bond, cases, dispute, report, rotation, unbond
 from consensus.ledger.kinds import KINDS
 from consensus.transaction import (
     KIND_BOND,
     KIND_COMMIT,
+    KIND_DISPUTE_REPORT,
     KIND_EVIDENCE,
+    KIND_RECLAIM_DEPOSIT,
     KIND_REPORT,
     KIND_ROTATE_KEY,
     KIND_UNBOND,
+    KIND_VOTE_REPORT,
+    KIND_WITHDRAW_REPORT,
     PAYLOAD_BYTES_MAX,
 )
 from consensus.vote import Evidence, Subject, Vote
@@ -79,6 +83,15 @@ class KindForm:
 
 def _form_report(payload: bytes) -> Json:
     return {"reported": "0x" + report.decode_payload(payload).reported.id.hex()}
+
+
+def _form_about(payload: bytes) -> Json:
+    return {"reported": "0x" + cases.decode_about(payload).id.hex()}
+
+
+def _form_vote(payload: bytes) -> Json:
+    reported, verdict = dispute.decode_vote(payload)
+    return {"reported": "0x" + reported.id.hex(), "verdict": dispute.VERDICT_NAMES[verdict]}
 
 
 def _form_bond(payload: bytes) -> Json:
@@ -162,11 +175,23 @@ def _check_object(value: Any, name: str, names: frozenset[str]) -> Fields:
     return value
 
 
+_ABOUT: Final[Json] = {
+    "reported": {**_HASH, "description": "the id of the transaction that the payload reports, or is about"}
+}
 _FORMS: Final[dict[int, KindForm]] = {
     KIND_REPORT: KindForm(
         "fraud_report",
-        {"reported": {**_HASH, "description": "the id of the transaction that the payload reports"}},
+        _ABOUT,
         _form_report,
+        is_whole=False,
+    ),
+    KIND_WITHDRAW_REPORT: KindForm("withdraw_report", _ABOUT, _form_about, is_whole=False),
+    KIND_DISPUTE_REPORT: KindForm("dispute_report", _ABOUT, _form_about, is_whole=False),
+    KIND_RECLAIM_DEPOSIT: KindForm("reclaim_deposit", _ABOUT, _form_about, is_whole=False),
+    KIND_VOTE_REPORT: KindForm(
+        "vote_report",
+        {**_ABOUT, "verdict": {"enum": list(dispute.VERDICT_NAMES)}},
+        _form_vote,
         is_whole=False,
     ),
     KIND_BOND: KindForm(

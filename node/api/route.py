@@ -184,6 +184,20 @@ RECORD_KEY: Final = Parameter(
 )
 
 
+def _read_case_place(text: str) -> bytes:
+    return read_hex(text, "after", CASE_PLACE_BYTES, code="query")
+
+
+CASE_PLACE_BYTES: Final = 36  # a day and a transaction's id, as the records are kept by
+AFTER_CASE: Final = Parameter(
+    "after",
+    "query",
+    "Only reports above this place; the `after` of the last page.",
+    {"type": "string", "pattern": "^0x[0-9a-f]{72}$"},
+    _read_case_place,
+)
+
+
 def build_flag(name: str, description: str, *, default: bool = False) -> Parameter:
     """A query parameter that is true or false."""
 

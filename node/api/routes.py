@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from consensus import codec
-from node.api import chain, light, refusals, telemetry, transactions
+from node.api import chain, light, refusals, reports, telemetry, transactions
 from node.api.limits import Limits
 from node.api.route import (
     ADDRESS,
+    AFTER_CASE,
     ANCHOR,
     BEFORE,
     BLOCK_HEIGHT,
@@ -131,6 +132,27 @@ def build_routes(limits: Limits) -> tuple[Route, ...]:
             "The validator that this account operates",
             chain.get_validator,
             "Validator",
+            ADDRESS,
+            errors=(404,),
+        ),
+        _get(
+            "/v1/reports",
+            "reports",
+            "Reported transactions: who reported them, disputes, findings",
+            reports.get_reports,
+            "Cases",
+            AFTER_CASE,
+            build_flag("disputed", "Only those that validators vote about, or whose deposit waits."),
+            page,
+            errors=(422,),
+        ),
+        _get("/v1/reporters", "reporters", "Who may report", reports.get_reporters, "Reporters"),
+        _get(
+            "/v1/reporters/{address}",
+            "reporter",
+            "Whether this account may report, and its bond",
+            reports.get_reporter,
+            "Reporter",
             ADDRESS,
             errors=(404,),
         ),

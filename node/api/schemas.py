@@ -21,6 +21,7 @@ from ml.policy import Decision
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
 from node.api.refusal_forms import build_refusal_schemas
+from node.api.report_forms import build_report_schemas
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
 from node.api.schema_parts import (
     BOOL,
@@ -62,6 +63,7 @@ _SUBMITTED: Final[Json] = {**_TRANSACTION, "chain_id": TEXT}
 _PARAMETER_NAMES: Final[Json] = {
     "clock": {"enum": [CLOCK_WALL, CLOCK_WORKLOAD]},
     "leader_election": {"enum": [LEADER_ROUND_ROBIN, LEADER_ONION]},
+    "reporting": TEXT,
 }
 
 
@@ -112,9 +114,10 @@ def build_schemas(limits: Limits) -> Json:
                 "outcome": build_or_null(OUTCOME),
                 "reasons": build_array(TEXT),
                 "transaction": refer("Transaction"),
+                "report": {**build_or_null(refer("Case")), "description": "what was reported about it"},
                 "proof": build_or_null(refer("TransactionProof")),
             },
-            ("proof",),
+            ("report", "proof"),
         ),
         "TransactionProof": build_object(
             {
@@ -287,6 +290,7 @@ def build_schemas(limits: Limits) -> Json:
             }
         ),
         **build_stake_schemas(),
+        **build_report_schemas(),
         "Peers": build_object(
             {
                 "peers": build_array(

@@ -18,6 +18,7 @@ from consensus.transaction import TRANSACTION_BYTES_MAX, decode_transaction
 from node.api import json_forms, json_reading, transaction_reading
 from node.api.door import Receipt
 from node.api.problems import build_problem_of
+from node.api.report_forms import form_case
 from node.api.route import Arguments, Context
 
 JSON_TYPE: Final = "application/json"
@@ -173,6 +174,8 @@ async def get_transaction(context: Context, _: web.Request, arguments: Arguments
     if record is None:
         raise not_found("transaction")
     form = json_forms.form_record(record)
+    case = context.door.get_case(record.transaction)
+    form["report"] = None if case is None else form_case(case)
     if arguments["proof"]:
         proof = context.door.prove_transaction(arguments["id"])
         form["proof"] = None if proof is None else json_forms.form_transaction_proof(proof)

@@ -56,6 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let every node run this policy module; CONFIG is a JSON file or key=value,…; may be given several times",
     )
     parser.add_argument(
+        "--reporting",
+        metavar="WAYS",
+        help="who may report fraud in a new network: listed (its funded accounts), validators, registered (with a "
+        "bond), or some joined by + (default listed)",
+    )
+    parser.add_argument(
+        "--reports-min",
+        type=int,
+        metavar="N",
+        help="how many reporters of a new network must agree before a report counts (default 1)",
+    )
+    parser.add_argument(
         "--admin",
         action="store_true",
         help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
@@ -142,6 +154,8 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         epoch_blocks=args.epoch_blocks or 0,
         churn_bp_max=genesis.WHOLE_BP if args.churn_bp is None else args.churn_bp,
         leader_election=args.leader_election,
+        reporting=args.reporting or genesis.REPORTING_LISTED,
+        reports_min=1 if args.reports_min is None else args.reports_min,
         clock=genesis.CLOCK_WALL if args.epoch_blocks else genesis.CLOCK_WORKLOAD,
         timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )

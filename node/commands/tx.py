@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from node.endpoints import add_api_arguments
 
@@ -48,8 +49,22 @@ def run(args: argparse.Namespace) -> int:
             ("nonce", tx["nonce"]),
             ("time", describe_time(tx["timestamp_ms"])),
             ("expires", describe_time(tx["expires_ms"])),
+            *_describe_report(record.get("report")),
         ]
     )
     if args.proof:
         print_json(record["proof"])
     return 0
+
+
+def _describe_report(case: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What was reported about it, in words."""
+    if case is None:
+        return []
+    known = "the modules know" if case["told_height"] else "the modules do not count it"
+    lines = [("reports", f"{case['standing']} stand, {known}")]
+    if case["finding"] != "none":
+        lines.append(("finding", "the reports are " + case["finding"]))
+    if case["dispute"] is not None:
+        lines.append(("disputed", f"by {case['dispute']['disputer']}"))
+    return lines

@@ -9,7 +9,7 @@ from consensus.errors import Rejected
 from consensus.ledger.scoring import Contribution, Explanation
 from consensus.refusal import LogHead
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
-from node.api import door, refusal_records, stake_records
+from node.api import door, refusal_records, report_records, stake_records
 from node.api.event_ring import EventRing
 from node.policies.attendant import PolicyReport
 
@@ -80,6 +80,8 @@ class FakeDoor:
         self.logged: list[refusal_records.LoggedRecord] = []
         self.blocks: list[door.BlockRecord] = []
         self.scored: list[Transaction] = []
+        self.cases: dict[bytes, report_records.CaseRecord] = {}
+        self.reporters: list[report_records.ReporterRecord] = []
         parent, certificate, nonce = bytes(32), None, 0
         for height in range(block_count):
             transactions = tuple(make_transfer(nonce + i) for i in range(per_block if height else 0))
@@ -213,6 +215,21 @@ class FakeDoor:
         return door.AccountProof(
             final.block.header, b"\x93\x01\x02\x03", make_certificate(head.block.header), (head.block.header,)
         )
+
+    def get_case(self, tx: Transaction) -> report_records.CaseRecord | None:
+        return self.cases.get(tx.id)
+
+    def get_cases(self, after: bytes, limit: int, *, is_disputed: bool) -> report_records.CasesPage:
+        found = [case for case in self.cases.values() if case.dispute or not is_disputed]
+        kept = [case for case in found if bytes(4) + case.id > after][:limit]
+        last = kept[-1].id if kept else b""
+        return report_records.CasesPage(tuple(kept), bytes(4) + last if kept != found else None)
+
+    def get_reporters(self) -> report_records.ReportersRecord:
+        return report_records.ReportersRecord("listed+registered", tuple(self.reporters), is_cut=False)
+
+    def get_reporter(self, address: bytes) -> report_records.ReporterRecord | None:
+        return next((entry for entry in self.reporters if entry.address == address), None)
 
     def get_validators(self) -> stake_records.ValidatorsRecord:
         return stake_records.ValidatorsRecord(0, 2, None, 100, 67, 100, (self._make_validator(),))

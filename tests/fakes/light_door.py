@@ -16,6 +16,7 @@ from consensus.ledger.proofs import prove_account
 from consensus.ledger.record_proofs import prove_record
 from consensus.light import FinalHeader
 from consensus.merkle import prove_inclusion
+from consensus.transaction import Transaction
 from consensus.vote import ValidatorSet
 from node.api import door, stake_records
 from tests.fakes.fake_door import FakeDoor
@@ -103,6 +104,9 @@ class LightDoor(FakeDoor):
                         tx, "final", height, index, block.hash, score, block.outcomes[index]
                     )
         return None
+
+    def get_case(self, tx: Transaction) -> None:
+        """Nothing is reported here."""
 
     def prove_transaction(self, transaction_id: bytes) -> door.TransactionProof | None:
         record = self.get_transaction(transaction_id)

@@ -8,10 +8,16 @@ from dataclasses import replace
 import pytest
 
 from consensus.block import Block
+from consensus.ledger.cases import encode_about
 from consensus.ledger.report import decode_payload, encode_payload
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import FLAG, REFUSE
-from consensus.transaction import KIND_REPORT, Transaction
+from consensus.transaction import (
+    KIND_DISPUTE_REPORT,
+    KIND_REPORT,
+    KIND_WITHDRAW_REPORT,
+    Transaction,
+)
 from consensus.vote import NULLIFY, Certificate
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_ledger import PlainAccount, PlainLedger
@@ -123,6 +129,60 @@ def test_a_report_that_comes_too_late() -> None:
     plain = replay(history)
     with pytest.raises(Violation, match=r"^reports: .* too late"):
         plain.apply(history.craft(history.report(1)))
+
+
+def make_reported() -> History:
+    """Block 1 pays, block 3 holds a report of that by account 0."""
+    history = History(make_rules())
+    history.append(history.craft(history.pay(0, 0)))
+    history.append(history.craft())
+    history.append(history.craft(history.report(1)))
+    return history
+
+
+def about(history: History, sender: int, nonce: int, kind: int, amount: int = 0) -> Transaction:
+    payload = encode_about(history.blocks[0].transactions[0])
+    return history.pay(sender, nonce, kind=kind, amount=amount, payload=payload)
+
+
+def test_a_report_that_is_taken_back_or_disputed_is_reckoned() -> None:
+    history = make_reported()
+    deposit = history.rules.parameters.dispute_deposit_units
+    taken = replay(history)
+    taken.apply(history.craft(about(history, 0, 60, KIND_WITHDRAW_REPORT)))
+    disputed = replay(history)
+    disputed.apply(history.craft(about(history, 1, 60, KIND_DISPUTE_REPORT, deposit)))
+    assert disputed.count_money() == disputed.supply
+    assert sum(a.balance + a.stake for a in disputed.accounts.values()) == disputed.supply - deposit
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda h: (about(h, 1, 60, KIND_WITHDRAW_REPORT),),
+        lambda h: (about(h, 0, 60, KIND_WITHDRAW_REPORT), about(h, 0, 61, KIND_WITHDRAW_REPORT)),
+        lambda h: (about(h, 0, 60, KIND_WITHDRAW_REPORT), h.report(1, nonce=61)),
+        lambda h: (about(h, 2, 60, KIND_DISPUTE_REPORT, 1_000),),
+        lambda h: (about(h, 1, 60, KIND_DISPUTE_REPORT, 999),),
+        lambda h: (about(h, 1, 60, KIND_DISPUTE_REPORT, 1_000), about(h, 0, 60, KIND_WITHDRAW_REPORT)),
+        lambda h: (about(h, 1, 60, KIND_DISPUTE_REPORT, 1_000), about(h, 0, 60, KIND_DISPUTE_REPORT, 1_000)),
+    ],
+)
+def test_a_block_that_takes_back_or_disputes_what_may_not_be(
+    spoil: Callable[[History], tuple[Transaction, ...]],
+) -> None:
+    history = make_reported()
+    with pytest.raises(Violation, match=r"^reports: "):
+        replay(history).apply(history.craft(*spoil(history)))
+
+
+def test_a_report_told_of_and_taken_back_in_one_block() -> None:
+    history = History()
+    history.append(history.craft(history.pay(0, 0)))
+    history.append(history.craft())
+    both = (history.report(1), about(history, 0, 60, KIND_WITHDRAW_REPORT))
+    with pytest.raises(Violation, match=r"^reports: .* takes it back"):
+        replay(history).apply(history.craft(*both))
 
 
 def test_on_the_workload_clock_a_block_is_of_its_latest_transaction() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consensus.errors import Rejected
-from consensus.transaction import KIND_REPORT
+from consensus.transaction import KIND_DISPUTE_REPORT, KIND_REPORT, KIND_WITHDRAW_REPORT
 from node.full_node import FullNode
 from node.mempool.receipts import Outcome, Receipt
 from node.simulation.config import SimulationConfig
@@ -108,6 +108,8 @@ def test_in_a_sound_network_every_promise_is_kept_and_every_kind_of_answer_given
     assert ends[JUDGED, "final"] > 0
     assert ends[JUDGED, "refused"] > 0
     assert kinds[KIND_REPORT] > 0
+    assert kinds[KIND_WITHDRAW_REPORT] > 0
+    assert kinds[KIND_DISPUTE_REPORT] > 0
     for code in ("accepted", "rejected unfunded", "rejected signature", "rejected nonce_gap"):
         assert codes[code] > 0, codes
 

@@ -6,6 +6,7 @@ import pytest
 
 from consensus.errors import Rejected
 from consensus.ledger import beacon
+from consensus.ledger.dispute import MISTAKE
 from consensus.ledger.kinds import KINDS
 from consensus.transaction import KIND_COMMIT, Transaction
 from node.api import json_forms, schemas
@@ -13,6 +14,7 @@ from node.api.json_reading import read_json
 from node.api.kind_forms import FORM_BY_KIND, OWN_FIELDS
 from node.api.limits import Limits
 from node.api.transaction_reading import read_transaction
+from tests.report_chain import ReportChain
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_voting_key
 
 CHAIN_ID = "staking-test"
@@ -51,6 +53,23 @@ def form(name: str, **changes: Any) -> dict[str, Any]:
     """Without what would have to fit: the payload and the id."""
     value = {**json_forms.form_transaction(ALL[name]), **changes}
     return {key: item for key, item in value.items() if key not in ("payload", "id")}
+
+
+@pytest.mark.parametrize("name", ["back", "dispute", "vote", "reclaim"])
+def test_what_is_about_a_report_names_it_and_reads_back_by_its_payload(name: str) -> None:
+    chain = ReportChain()
+    tx = {
+        "back": chain.take_back,
+        "dispute": chain.dispute,
+        "vote": lambda: chain.vote(1, MISTAKE),
+        "reclaim": chain.reclaim,
+    }[name]()
+    whole = json_forms.form_transaction(tx)
+    assert whole["reported"] == "0x" + chain.transfer_of().id.hex()
+    assert whole.get("verdict") == ("false" if name == "vote" else None)
+    assert read_transaction(read_json(json_forms.write_json(whole)), "ledger-test") == tx.raw
+    with pytest.raises(Rejected):
+        read_transaction({**whole, "reported": "0x" + "11" * 32}, "ledger-test")
 
 
 def test_every_kind_of_the_ledger_has_a_name() -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from consensus.errors import Fault, Rejected
 from consensus.genesis import ModuleEntry
-from consensus.ledger.scoring import ModuleView, ReportColumns, TransferColumns, Verdicts
+from consensus.ledger.judging import Seat, judge
+from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, Verdicts
 from tests.ledger_chain import KEYS, STRANGERS, Chain, CountingModule, make_genesis
 
 A, B, C, D, E, F = KEYS
@@ -181,3 +182,33 @@ def test_of_several_modules_the_highest_score_and_the_worst_outcome_count() -> N
     assert chain.view.get_module_rows(F.address) == bytes(6)
     answers = chain.rules.explain(chain.view, built.block.transactions, 0)
     assert [name for name, _ in answers] == ["counting", "second"]
+
+
+@pytest.mark.parametrize("memo", [np.zeros(2, np.uint8), np.zeros(1, np.int64), [1]])
+def test_a_memo_that_breaks_the_contract_is_a_failure(memo: Any) -> None:
+    def note(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        verdicts, rows = answer
+        return (replace(verdicts, memo=memo), rows) if len(r) == 1 else answer
+
+    chain = Chain(modules=(Wrapped(note),))
+    chain.grow(chain.transfer(C, D))
+    chain.grow()
+    bad = chain.report(1, 0, A)
+    assert chain.build(bad).refused == ((bad, 10_000),)
+
+
+def test_memos_stay_with_their_reports_when_a_module_fails_on_one_of_them() -> None:
+    def note(t: TransferColumns, r: ReportColumns, v: ModuleView, answer: Answer) -> Answer:
+        if (r.amount == 77).any():
+            raise ValueError("seventy-seven")
+        verdicts, rows = answer
+        return replace(verdicts, memo=r.amount.astype(np.uint8)), rows
+
+    seat = Seat(Wrapped(note), Thresholds(2_000, 5_000), slice(0, 4))  # type: ignore[arg-type]
+    none = np.zeros(0, dtype=np.int64)
+    about = np.zeros(3, dtype=np.int64)
+    reports = ReportColumns(about, about, np.array([5, 77, 6]), about, about)
+    rows = np.zeros((1, 4), dtype=np.uint8)
+    answer = judge((seat,), TransferColumns(none, none, none, none), reports, rows, is_strict=False)
+    assert answer.failed_reports == (1,)
+    assert answer.memos[:, 0].tolist() == [5, 0, 6]

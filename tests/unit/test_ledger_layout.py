@@ -67,15 +67,24 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
     parameters = chain.rules.genesis.parameters
     modules = msgpack.packb((("counting", b"c" * 32, 2_000, 5_000),))
     hashes = [genesis.hash, *(block.hash for block in chain.blocks)]
-    day = (sent.timestamp_ms + parameters.report_window_ms) // 86_400_000 + 1
+    open_ms = parameters.report_window_ms + parameters.report_contest_ms + 2 * parameters.dispute_vote_ms
+    day = ((sent.timestamp_ms + open_ms) // 86_400_000 + 1).to_bytes(4, "big")
+    report = second.transactions[0]
+    period = (sent.timestamp_ms // parameters.report_pair_ms).to_bytes(8, "big")
     records = {
         b"\x00\x00": chain.rules.genesis.digest,
         b"\x00\x01": (6_000_000 + 1_000).to_bytes(8, "big") + bytes(16),
         b"\x00\x02": modules,
-        b"\x01" + KEYS[0].address: b"\x01",
-        b"\x01" + KEYS[1].address: b"\x01",
+        b"\x01" + KEYS[0].address: msgpack.packb((0, 0, 0)),
+        b"\x01" + KEYS[1].address: msgpack.packb((0, 0, 0)),
         **{b"\x02" + height.to_bytes(8, "big"): hash_list(hashes[:height]) for height in range(4)},
-        b"\x81" + day.to_bytes(4, "big") + sent.id: KEYS[1].address + (3).to_bytes(8, "big"),
+        # The case of the reported transfer, the one report of it, and the period's first of the two accounts.
+        b"\x81" + day + sent.id: msgpack.packb(
+            (sent.sender, sent.receiver, first.scores[0], 1, report.timestamp_ms, 3, 0, b"\x01")
+        ),
+        b"\x96" + day + sent.id + b"\x00" + report.sender: report.timestamp_ms.to_bytes(8, "big")
+        + (3).to_bytes(8, "big"),
+        b"\x99" + period + sent.sender + sent.receiver: sent.id,
         # One everlasting epoch: its set, and the stakes of genesis (too small to stand for election).
         b"\x03" + bytes(8): msgpack.packb(tuple((v.public_key, 500, v.address) for v in VALIDATORS)),
         **{

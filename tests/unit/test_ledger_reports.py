@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import DAY_MS
+from consensus.genesis import DAY_MS, Parameters
+from consensus.ledger import cases, report
 from consensus.ledger import records as rec
-from consensus.ledger import report
 from consensus.ledger.report import decode_payload, encode_payload
 from consensus.transaction import KIND_REPORT, Transaction
 from tests.ledger_chain import KEYS, START_MS, STRANGERS, Chain, make_genesis
 
 A, B, C, D = KEYS[:4]
 HOUR_MS = 3_600_000
+CONTEST_MS, VOTE_MS = Parameters().report_contest_ms, Parameters().dispute_vote_ms
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def change(chain: Chain, **fields: object) -> Transaction:
 
 
 def count_records(chain: Chain) -> int:
-    return sum(1 for _ in chain.view.records.walk(report.NAMESPACE))
+    return sum(1 for _ in chain.view.records.walk(cases.NAMESPACE))
 
 
 def test_a_report_counts_in_the_rows_of_the_receiver_and_is_not_scored(chain: Chain) -> None:
@@ -71,13 +72,19 @@ def test_only_a_reporter_may_report(chain: Chain) -> None:
     chain.grow(chain.report(1, 0, A))
 
 
-def test_a_transfer_is_reported_once(chain: Chain) -> None:
-    first, second = chain.report(1, 0, A), chain.report(1, 0, B)
+def test_a_reporter_reports_a_transfer_once(chain: Chain) -> None:
+    first, second = chain.report(1, 0, A), chain.report(1, 0, A)
     built = chain.build(first, second)
     assert [(tx, error.code) for tx, error in built.rejected] == [(second, "report_twice")]
     chain.add(built.block)
-    assert reject(chain, chain.report(1, 0, B)).code == "report_twice"
-    chain.grow(chain.report(1, 1, B))
+    assert reject(chain, chain.report(1, 0, A)).code == "report_twice"
+    chain.grow(chain.report(1, 1, A))
+
+
+def test_two_reporters_of_one_transfer_count_once(chain: Chain) -> None:
+    chain.grow(chain.report(1, 0, A), chain.report(1, 0, B))
+    assert chain.view.get_module_rows(D.address) == b"\x00\x01\x00\x01"
+    assert count_records(chain) == 1
 
 
 def test_a_report_cannot_be_reported(chain: Chain) -> None:
@@ -188,19 +195,24 @@ def test_what_was_reported_is_forgotten_once_it_cannot_be_reported_again() -> No
     chain.grow(chain.transfer(A, B))
     chain.grow(*(chain.report(1, index) for index in range(4)))
     assert count_records(chain) == 4
-    chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + 2 * DAY_MS))
+    open_ms = 2 * DAY_MS + CONTEST_MS + 2 * VOTE_MS
+    for days in (20, 40, 43):
+        chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + days * DAY_MS))
+    chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + open_ms))
     assert count_records(chain) == 4
-    chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + 3 * DAY_MS))
+    chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + open_ms + DAY_MS))
     assert count_records(chain) == 0
+    assert not any(True for _ in chain.view.records.walk(cases.NAMESPACE_FILING))
 
 
 def test_a_block_forgets_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "EXPIRED_PER_BLOCK_MAX", 3)
+    monkeypatch.setattr(cases, "EXPIRED_PER_BLOCK_MAX", 3)
     chain = Chain(make_genesis(report_window_ms=2 * DAY_MS))
     chain.grow(*(chain.transfer(C, D) for _ in range(4)))
     chain.grow(chain.transfer(A, B))
     chain.grow(*(chain.report(1, index) for index in range(4)))
-    chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + 4 * DAY_MS))
+    for days in (25, 50):
+        chain.grow(chain.transfer(A, B, timestamp_ms=START_MS + days * DAY_MS))
     assert count_records(chain) == 1
     chain.grow()
     assert count_records(chain) == 0

@@ -18,15 +18,18 @@ from consensus.codec import MONEY_MAX
 from consensus.crypto import PrivateKey, compute_address
 from consensus.errors import Rejected
 from consensus.genesis import CLOCK_WORKLOAD
+from consensus.ledger.cases import encode_about
 from consensus.ledger.report import build_report_payload, decode_payload, encode_payload
 from consensus.ledger.rules import Rules
 from consensus.ledger.unbond import ALL, encode_units
 from consensus.merkle import HashTree, hash_leaf
 from consensus.transaction import (
     KIND_BOND,
+    KIND_DISPUTE_REPORT,
     KIND_REPORT,
     KIND_TRANSFER,
     KIND_UNBOND,
+    KIND_WITHDRAW_REPORT,
     Transaction,
     sign_transaction,
 )
@@ -72,6 +75,7 @@ class Payments:
         self._people = [key for key in keys if key.address not in rules.issuers]
         self._payers = issuers[: len(issuers) // 2]
         self._cheats = issuers[len(issuers) // 2 :]
+        self._keys = {key.address: key for key in keys}
         self._reporters = [key for key in keys if key.address in rules.genesis.reporters]
         if not (self._payers and self._cheats and self._people):
             raise Rejected("need two issuers and a person", field="keys", mend="fund more accounts")
@@ -87,6 +91,7 @@ class Payments:
             (3, self.spoil),
             (3, self.press),
             (3, self.report),
+            (2, self.contest),
             *(((3, self.delegate),) if rules.parameters.epoch_blocks else ()),
         )
 
@@ -191,6 +196,24 @@ class Payments:
                 self._sign(reporter, reported.receiver, wall_ms, kind=KIND_REPORT, amount=0, payload=payload),
             )
             for reporter in self._rng.sample(self._reporters, min(2, len(self._reporters)))
+        ]
+
+    def contest(self, wall_ms: int) -> list[Offer]:
+        """A report is taken back, or disputed by who sent or received the money; at times by a stranger."""
+        rng, cases = self._rng, [case for case in self._ledger.reported.values() if case.standing]
+        if not cases:
+            return self.report(wall_ms)
+        case = rng.choice(cases)
+        reported, payload = case.reported, encode_about(case.reported)
+        if rng.random() < 0.6:
+            key, kind, amount = self._keys[rng.choice(sorted(case.standing))], KIND_WITHDRAW_REPORT, 0
+        else:
+            key, kind = self._keys.get(reported.receiver, self._cheats[0]), KIND_DISPUTE_REPORT
+            amount = self._rules.parameters.dispute_deposit_units
+        return [
+            self._offer(
+                RIVAL, self._sign(key, reported.receiver, wall_ms, kind=kind, amount=amount, payload=payload)
+            )
         ]
 
     # --- spoiled --------------------------------------------------------------------------------------

@@ -20,7 +20,14 @@ from typing import Final
 from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
-from consensus.transaction import KIND_TRANSFER, PAYLOAD_BYTES_MAX, Transaction, compute_signing_digest
+from consensus.transaction import (
+    KIND_DISPUTE_REPORT,
+    KIND_TRANSFER,
+    KIND_WITHDRAW_REPORT,
+    PAYLOAD_BYTES_MAX,
+    Transaction,
+    compute_signing_digest,
+)
 from consensus.vote import Certificate, Validator, Verifier
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_stakes import STAKING_KINDS, PlainStakes
@@ -28,6 +35,18 @@ from node.simulation.full_nodes.plain_stakes import STAKING_KINDS, PlainStakes
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
+
+
+@dataclass(slots=True)
+class PlainCase:
+    """A reported transfer: who reported it and when, who took that back, when it was told of, a deposit on it."""
+
+    reported: Transaction
+    standing: dict[bytes, int] = field(default_factory=dict)
+    withdrawn: set[bytes] = field(default_factory=set)
+    newest_ms: int = 0
+    told_height: int = 0
+    deposit: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,7 +84,7 @@ class PlainLedger:
         self.blocks: list[Block] = []  # number h - 1 is that of height h
         self.accounts: dict[bytes, PlainAccount] = {}
         self.places: dict[bytes, tuple[int, int]] = {}  # transaction id -> (height, index)
-        self.reported: set[bytes] = set()
+        self.reported: dict[bytes, PlainCase] = {}  # by the transfer's id
         self._row_bytes = row_bytes
         self._verify = verify
         self._epoch_blocks = genesis.parameters.epoch_blocks
@@ -91,7 +110,8 @@ class PlainLedger:
 
     def count_money(self) -> int:
         """Wherever it lies."""
-        held = sum(account.balance + account.stake for account in self.accounts.values())
+        deposits = sum(case.deposit or 0 for case in self.reported.values())
+        held = deposits + sum(account.balance + account.stake for account in self.accounts.values())
         return held if self.stakes is None else held + self.stakes.count_money()
 
     def count_bonded(self, address: bytes) -> int:
@@ -242,7 +262,9 @@ class PlainLedger:
             raise Violation(
                 f"money: block {height} leaves 0x{tx.sender.hex()} with a balance of {sender.balance}"
             )
-        if tx.kind not in STAKING_KINDS:  # what they name is a validator, and its pool takes the amount
+        if tx.kind == KIND_DISPUTE_REPORT:  # the amount is a deposit
+            self._open(tx.receiver)
+        elif tx.kind not in STAKING_KINDS:  # what they name is a validator, and its pool takes the amount
             self._open(tx.receiver).balance += tx.amount
 
     def _check_kind(self, tx: Transaction, header: Header) -> None:
@@ -254,6 +276,9 @@ class PlainLedger:
         if tx.kind == KIND_TRANSFER:
             if tx.payload:
                 raise Violation(f"transfers: 0x{tx.id.hex()} in block {header.height} carries a payload")
+            return
+        if tx.kind in (KIND_WITHDRAW_REPORT, KIND_DISPUTE_REPORT):
+            self._check_about(tx, header)
             return
         value = codec.decode(
             tx.payload, what="payload", bytes_max=PAYLOAD_BYTES_MAX, items_max=PAYLOAD_ITEMS_MAX
@@ -280,11 +305,43 @@ class PlainLedger:
             raise Violation(f"reports: 0x{tx.sender.hex()} may not report, and block {header.height} lets it")
         if header.timestamp_ms > reported.timestamp_ms + self.genesis.parameters.report_window_ms:
             raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} comes too late")
-        if reported_id in self.reported:
+        case = self.reported.setdefault(reported_id, PlainCase(reported))
+        if tx.sender in case.standing or tx.sender in case.withdrawn or case.deposit is not None:
             raise Violation(
-                f"reports: 0x{reported_id.hex()} is reported twice, again in block {header.height}"
+                f"reports: 0x{reported_id.hex()} is reported twice, or disputed, in block {header.height}"
             )
-        self.reported.add(reported_id)
+        case.standing[tx.sender] = max(self.headers[-1].timestamp_ms, tx.timestamp_ms)
+        case.newest_ms = max(case.newest_ms, case.standing[tx.sender])
+        if not case.told_height and len(case.standing) >= self.genesis.parameters.reports_min:
+            case.told_height = header.height
+
+    def _check_about(self, tx: Transaction, header: Header) -> None:
+        """A report is taken back by its reporter, or disputed by either side of the transfer. No vote is here."""
+        parameters = self.genesis.parameters
+        value = codec.decode(tx.payload, what="payload", bytes_max=PAYLOAD_BYTES_MAX, items_max=2)
+        reported_id = sha256(codec.check_fields(value, 1, "payload")[0]).digest()
+        case = self.reported.get(reported_id)
+        if case is None or not case.standing or tx.receiver != case.reported.receiver:
+            raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} is about no report")
+        if case.deposit is not None:
+            raise Violation(f"reports: 0x{reported_id.hex()} is disputed, and block {header.height} goes on")
+        if tx.kind == KIND_DISPUTE_REPORT:
+            sides = (case.reported.sender, case.reported.receiver)
+            is_late = header.timestamp_ms > case.newest_ms + parameters.report_contest_ms
+            if tx.sender not in sides or tx.amount != parameters.dispute_deposit_units or is_late:
+                raise Violation(f"reports: 0x{tx.id.hex()} in block {header.height} may not dispute")
+            case.deposit = tx.amount
+            return
+        filed_ms = case.standing.pop(tx.sender, None)
+        if filed_ms is None or header.timestamp_ms > filed_ms + parameters.report_contest_ms or tx.amount:
+            raise Violation(
+                f"reports: 0x{tx.id.hex()} in block {header.height} takes nothing of its own back"
+            )
+        case.withdrawn.add(tx.sender)
+        if len(case.standing) < parameters.reports_min and case.told_height:
+            if case.told_height == header.height:
+                raise Violation(f"reports: block {header.height} tells of a report and takes it back")
+            case.told_height = 0
 
 
 def compute_root(leaves: Sequence[bytes]) -> bytes:

@@ -50,7 +50,8 @@ class RememberingModule:
                 self._answers.clear()
             self._answers[key] = answer
         verdicts, rows = answer
-        return Verdicts(verdicts.score.copy(), verdicts.outcome.copy()), rows.copy()
+        memo = None if verdicts.memo is None else verdicts.memo.copy()
+        return Verdicts(verdicts.score.copy(), verdicts.outcome.copy(), memo), rows.copy()
 
     def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
         key = (*_read_columns(transactions), b"", *_read_view(view), index.to_bytes(4, "big"))
