@@ -76,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """One reporter's report: when it was made (`compute_time_ms`), and the block it stands in."""
+    """One reporter's report: when it was made (`Work.compute_time_ms`), and the block it stands in."""
 
     reporter: bytes
     status: int
@@ -305,11 +305,6 @@ def decode_about(payload: bytes) -> Transaction:
     """Raises Rejected."""
     fields: tuple[Any, ...] = codec.decode_flat(payload, what="payload", bytes_max=PAYLOAD_BYTES_MAX, count=1)
     return decode_reported(fields[0])
-
-
-def compute_time_ms(work: Work, tx: Transaction) -> int:
-    """When a transaction says what it says: nearly its block's time, which is not known while that is built."""
-    return max(work.parent.timestamp_ms, tx.timestamp_ms)
 
 
 def check_receiver(tx: Transaction, reported: Transaction) -> None:

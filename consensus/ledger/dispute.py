@@ -48,7 +48,7 @@ VERDICT_NAMES: Final = ("fraud", "false")
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """opened_ms: when it was made (`cases.compute_time_ms`); from then the vote's time runs."""
+    """opened_ms: when it was made (`Work.compute_time_ms`); from then the vote's time runs."""
 
     disputer: bytes
     opened_ms: int
@@ -207,7 +207,7 @@ class DisputeReportKind:
         key, case = cases.check_case(work, cases.decode_about(tx.payload))
         work.deadline_ms = min(work.deadline_ms, case.newest_ms + work.parameters.report_contest_ms)
         work.balance[work.index[tx.receiver]] -= tx.amount
-        opened_ms = cases.compute_time_ms(work, tx)
+        opened_ms = work.compute_time_ms(tx)
         work.records = _open(work.records, key, Dispute(tx.sender, opened_ms, tx.amount))
 
     def close(self, work: Work) -> None:

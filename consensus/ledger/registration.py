@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import REPORTING_REGISTERED, Parameters
-from consensus.ledger import cases, reporters, staking
+from consensus.ledger import reporters, staking
 from consensus.ledger.reporters import REGISTERED, REPORTER_BYTES, STATUS_NAMES, Reporter
 from consensus.transaction import KIND_LEAVE_REPORTER, KIND_REGISTER_REPORTER, Transaction
 
@@ -133,7 +133,5 @@ LEAVE_REPORTER: Final = LeaveReporterKind()
 def compute_release_ms(tx: Transaction, work: Work) -> int:
     """Until when the bond waits: this may be dated before, and a report after, the block's time."""
     parameters = work.parameters
-    latest_ms = (
-        cases.compute_time_ms(work, tx) + parameters.timestamp_age_ms_max + parameters.clock_drift_ms_max
-    )
+    latest_ms = work.compute_time_ms(tx) + parameters.timestamp_age_ms_max + parameters.clock_drift_ms_max
     return latest_ms + parameters.report_contest_ms + parameters.dispute_vote_ms

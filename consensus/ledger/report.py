@@ -228,7 +228,7 @@ class ReportKind:
         payload = decode_payload(tx.payload)
         reported = payload.reported
         key = cases.get_key(reported, work.parameters)
-        filed_ms = cases.compute_time_ms(work, tx)
+        filed_ms = work.compute_time_ms(tx)
         case = cases.find_case(work, key)
         if case is None:
             case = Case(reported.sender, reported.receiver, payload.score, 1, filed_ms)

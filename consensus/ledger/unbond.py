@@ -116,7 +116,7 @@ class UnbondKind:
             unbonding = Unbonding(
                 old.tokens + found.units,
                 old.claimed + found.units,
-                min(TIME_MS_MAX, work.timestamp_ms + parameters.unbonding_ms),
+                max(old.release_ms, min(TIME_MS_MAX, work.compute_time_ms(tx) + parameters.unbonding_ms)),
             )
             records = staking.put_unbonding(records, operator, work.epoch, is_after, unbonding)
             claimed = staking.get_claimed(records, tx.sender, operator, work.epoch, is_after)

@@ -93,6 +93,10 @@ class Work:
         """The history root in the header of a recent block at or below the parent."""
         return self._view.get_history_root(height)
 
+    def compute_time_ms(self, tx: Transaction) -> int:
+        """When a transaction does what it does: nearly its block's time, which may still rise while that is built."""
+        return max(self.parent.timestamp_ms, tx.timestamp_ms)
+
     def check(self, tx: Transaction) -> None:
         """Raises Rejected or NotYet unless `tx` may happen now, after all that was applied."""
         parameters, now_ms = self.parameters, self.timestamp_ms

@@ -5,8 +5,16 @@ import pytest
 from consensus.codec import encode
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
+from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import bond, rotation, staking, unbond
-from consensus.transaction import KIND_BOND, KIND_ROTATE_KEY, KIND_UNBOND, KIND_UNJAIL, KIND_WITHDRAW
+from consensus.transaction import (
+    KIND_BOND,
+    KIND_ROTATE_KEY,
+    KIND_TRANSFER,
+    KIND_UNBOND,
+    KIND_UNJAIL,
+    KIND_WITHDRAW,
+)
 from tests.ledger_chain import BALANCE, Chain, make_genesis
 from tests.staking_chain import OPERATORS, PEOPLE, STAKE, StakingChain, make_staking_genesis, make_voting_key
 
@@ -160,12 +168,23 @@ def test_what_is_unbonded_is_out_after_the_period_and_not_before(chain: StakingC
 
 def test_the_clock_too_must_have_run_its_time() -> None:
     chain = StakingChain(make_staking_genesis(churn_bp_max=10_000, unbonding_ms=5_000, reward_units=0))
+    out_ms = chain.now_ms + 5_000  # the transaction's time counts
     chain.grow(chain.unbond(OPERATORS[0], 0, 100))
-    out_ms = chain.now_ms + 5_000
     chain.reach(6)
     chain.grow(now_ms=out_ms - 101)
     assert chain.refuse(chain.withdraw(OPERATORS[0])).code == "withdraw_early"
     chain.grow(chain.withdraw(OPERATORS[0]), now_ms=out_ms)
+
+
+def test_what_moves_a_blocks_time_after_it_does_not_move_when_stake_is_released() -> None:
+    """On the workload clock the block's time is that of its latest transaction, known when it is built to the end."""
+    chain = StakingChain(make_staking_genesis(clock=CLOCK_WORKLOAD, churn_bp_max=10_000))
+    early = chain.now_ms
+    leaving = chain.unbond(OPERATORS[0], 0, 100, timestamp_ms=early)
+    later = chain.make(KIND_TRANSFER, ANN, BOB.address, b"", timestamp_ms=early + 60_000)
+    block = chain.grow(leaving, later).block
+    assert [tx.id for tx in block.transactions] == [leaving.id, later.id]
+    assert block.header.timestamp_ms == early + 60_000
 
 
 def test_all_of_it_leaves_with_zero_as_the_amount(chain: StakingChain) -> None:

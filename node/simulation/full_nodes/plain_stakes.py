@@ -106,6 +106,7 @@ class PlainStakes:
         self._verify = verify
         self._keys: dict[bytes, bytes] = {}  # voting key -> operator, for ever
         self._epoch = 0
+        self._parent_ms = genesis.timestamp_ms
         self._earned: dict[bytes, int] = {}  # by operator, in the running epoch
         self._signed: dict[bytes, int] = {}
         self._counted = 0
@@ -237,7 +238,10 @@ class PlainStakes:
             place = (header.epoch, tx.receiver, pool.status == TOMBSTONED)
             out = self.exits.setdefault(place, PlainExit())
             out.tokens += units
-            out.release_ms = header.timestamp_ms + self.parameters.unbonding_ms
+            told_ms = max(
+                self._parent_ms, tx.timestamp_ms
+            )  # the block's time may still rise while it is built
+            out.release_ms = max(out.release_ms, told_ms + self.parameters.unbonding_ms)
             out.claims[tx.sender] = out.claims.get(tx.sender, 0) + units
         return 0
 
@@ -324,6 +328,7 @@ class PlainStakes:
             self._reward(seats, proposer, [seats[signer] for signer in certificate.signers], fees)
         if header.height % self.parameters.epoch_blocks == 0:
             self._close_epoch(header.epoch)
+        self._parent_ms = header.timestamp_ms
 
     def _reward(self, seats: list[PlainSeat], proposer: bytes, signers: list[PlainSeat], fees: int) -> None:
         parameters, total = self.parameters, sum(seat.validator.stake for seat in seats)
