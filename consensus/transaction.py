@@ -31,6 +31,8 @@ KIND_UNJAIL: Final = 5
 KIND_ROTATE_KEY: Final = 6
 KIND_EVIDENCE: Final = 7
 KIND_COMMIT: Final = 8
+KIND_PUBLISH_MODEL: Final = 16  # 9 to 15 are left to money, stake and reports
+KIND_APPROVE_MOTION: Final = 17
 KIND_MAX: Final = 127  # one byte in msgpack
 
 _FIELDS: Final = 10

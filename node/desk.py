@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
 from consensus import block as blocks
 from consensus import codec, merkle, vote
 from consensus.block import Block, Header
@@ -28,7 +30,6 @@ from node.api.door import (
     HistoryPage,
     MempoolEntry,
     MempoolPage,
-    ModelRecord,
     ModuleProfile,
     ModuleVerdict,
     PeerRecord,
@@ -38,10 +39,12 @@ from node.api.door import (
     TransactionRecord,
     VerdictRecord,
 )
+from node.api.model_records import ModelsRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.light_desk import LightDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
+from node.model_desk import ModelDesk
 from node.stake_desk import StakeDesk
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class Desk:
 
     def get_status(self) -> StatusRecord:
         node = self._node
-        models = self.get_models()
+        models = ModelDesk(node.chain.final_view).list_models()
         return StatusRecord(
             chain_id=node.rules.chain_id,
             genesis_hash=node.genesis_header.hash,
@@ -79,7 +82,7 @@ class Desk:
             mempool_transactions=len(node.mempool),
             mempool_bytes=node.mempool.size_bytes,
             parameters=node.rules.parameters,
-            model=models[0] if models else None,
+            model=next((model for model in models if model.weight), None),
         )
 
     def _get_clock_ms(self) -> int:
@@ -245,11 +248,11 @@ class Desk:
         if account is None or rows is None:  # who never had money has nothing at stake
             return AccountRecord(address, 0, 0, 0, 0, height)
         pending = node.mempool.get_pending(address)
+        panel = node.rules.find_panel(view)
+        row = np.frombuffer(rows, dtype=np.uint8).reshape(1, -1)
+        parts = [(seat, seat.read_rows(row).tobytes()) for seat in panel.seats]
         profiles = tuple(
-            ModuleProfile(
-                seat.module.name, bytes(rows[seat.place]), _describe(seat.module, bytes(rows[seat.place]))
-            )
-            for seat in node.rules.seats
+            ModuleProfile(panel.get_label(seat), part, _describe(seat.module, part)) for seat, part in parts
         )
         return AccountRecord(
             address,
@@ -371,11 +374,8 @@ class Desk:
             for report in node.network.describe()
         )
 
-    def get_models(self) -> tuple[ModelRecord, ...]:
-        return tuple(
-            ModelRecord(entry.name, entry.digest, entry.flag_score_min, entry.refuse_score_min)
-            for entry in self._node.rules.genesis.modules
-        )
+    def get_models(self) -> ModelsRecord:
+        return ModelDesk(self._node.chain.final_view).list_all()
 
     def subscribe(self, last_event_id: int | None) -> AsyncIterator[Event]:
         return self._node.events.subscribe(last_event_id)

@@ -32,7 +32,7 @@ from consensus.ledger.block_checks import (
     compute_place,
     name_transaction,
 )
-from consensus.ledger.judging import Judgment
+from consensus.ledger.judging import Judgment, Panel
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.report import Reported
 from consensus.ledger.scoring import ReportColumns, TransferColumns
@@ -96,7 +96,7 @@ def build_block(
     certificate: the parent's, None in the first block of an epoch. reveal: for the beacon (beacon.py), or
     empty; a tail leaves it out. Candidates' signatures were checked before.
     """
-    rules.check_modules(view)
+    panel = rules.find_panel(view)
     try:
         place = compute_place(epoch, view, rules.parameters)
         epoch_set = epochs.get_set(view.records, epoch)
@@ -123,7 +123,7 @@ def build_block(
             pool.deferred += chosen
             chosen = ()
         work, chosen = _select(rules, view, chosen, proposer, now_ms, pool)
-        judgment = _judge(rules, work, chosen, is_strict=False)
+        judgment = _judge(rules, panel, work, chosen, is_strict=False)
         failed = {work.reports[place].source for place in judgment.failed_reports}
         kept = _take_accepted(rules, chosen, judgment, failed, pool)
         if len(kept) == len(chosen):
@@ -141,9 +141,9 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     """What `block` changes in its parent's `view`.
 
     Raises Rejected naming the first difference, NotYet when its time is ahead of `now_ms` (the local
-    clock; None skips that), Fault when this node runs other modules than the chain.
+    clock; None skips that), Fault when this node cannot make the modules that judge it.
     """
-    rules.check_modules(view)
+    panel = rules.find_panel(view)
     header = block.header
     check_header(rules, view, block, now_ms)
     free = _FreeFields(header.epoch, header.view, header.proposer, header.timestamp_ms, header.reveal)
@@ -165,6 +165,7 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
         block.transactions,
         chain_id=rules.chain_id,
         proposer=proposer,
+        shelf=rules.shelf,
     )
     for place, tx in enumerate(block.transactions):
         try:
@@ -172,7 +173,7 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
         except (Rejected, NotYet) as error:
             # The block's time and parent are fixed: what is not yet valid in it never is.
             raise name_transaction(place, tx, error) from None
-    judgment = _judge(rules, work, block.transactions, is_strict=True)
+    judgment = _judge(rules, panel, work, block.transactions, is_strict=True)
     scores, outcomes = _list_verdicts(rules, block.transactions, judgment)
     check_verdicts(block, scores, outcomes)
     root = block.compute_transactions_root()  # its scores and outcomes are the recomputed ones by now
@@ -235,7 +236,15 @@ def _select(
             break
         sound.append(tx)
     start_ms = parent_ms if is_workload else max(parent_ms, now_ms)
-    work = Work(view, parameters, start_ms, sound, chain_id=rules.chain_id, proposer=proposer)
+    work = Work(
+        view,
+        parameters,
+        start_ms,
+        sound,
+        chain_id=rules.chain_id,
+        proposer=proposer,
+        shelf=rules.shelf,
+    )
     chosen: list[Transaction] = []
     awaited: set[bytes] = set()  # accounts of transactions that were put off: they may bring the money
     for tx in sound:
@@ -295,12 +304,14 @@ def _get_accounts(tx: Transaction) -> tuple[bytes, ...]:
     return (tx.sender, tx.receiver, *KIND_BY_NUMBER[tx.kind].get_accounts(tx))
 
 
-def _judge(rules: Rules, work: Work, transactions: Sequence[Transaction], *, is_strict: bool) -> Judgment:
+def _judge(
+    rules: Rules, panel: Panel, work: Work, transactions: Sequence[Transaction], *, is_strict: bool
+) -> Judgment:
     scored = [tx for tx in transactions if rules.is_scored(tx)]
     transfers = build_transfer_columns(scored, work.index)
     reports = build_report_columns(work.reports)
     rows = work.rows[:, ROW_FIXED_BYTES:]
-    return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict)
+    return judging.judge(panel, transfers, reports, rows, is_strict=is_strict)
 
 
 def _list_verdicts(
@@ -350,7 +361,7 @@ def _seal(
             account_count, tree.root, work.records.root, history.size, history_root
         ),
         history_root=history_root,
-        modules_digest=rules.modules_digest,
+        modules_digest=rules.find_panel(view).digest,
         validators_digest=epoch_set.validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
@@ -377,7 +388,7 @@ def _seal_tail(
         transactions_root=merkle.EMPTY_ROOT,
         state_root=parent.state_root,
         history_root=parent.history_root,
-        modules_digest=rules.modules_digest,
+        modules_digest=rules.find_panel(view).digest,
         validators_digest=epochs.get_set(view.records, free.epoch).validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),

@@ -6,9 +6,11 @@ from typing import Final
 
 from consensus.errors import Rejected
 from consensus.ledger.accusation import EVIDENCE
+from consensus.ledger.approval import APPROVE_MOTION
 from consensus.ledger.beacon import COMMIT
 from consensus.ledger.bond import BOND
 from consensus.ledger.kind import Kind
+from consensus.ledger.publication import PUBLISH_MODEL
 from consensus.ledger.report import REPORT
 from consensus.ledger.rotation import ROTATE_KEY
 from consensus.ledger.transfer import TRANSFER
@@ -26,6 +28,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     ROTATE_KEY,
     EVIDENCE,
     COMMIT,
+    PUBLISH_MODEL,
+    APPROVE_MOTION,
 )
 
 KIND_BY_NUMBER: Final[dict[int, Kind]] = {kind.number: kind for kind in KINDS}

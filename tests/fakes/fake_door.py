@@ -6,10 +6,13 @@ from typing import Literal
 
 from consensus import block, crypto, genesis, merkle, vote
 from consensus.errors import Rejected
-from consensus.ledger.scoring import Contribution, Explanation
+from consensus.ledger.motion import Motion, RetireModel, SeatModel, Tally
+from consensus.ledger.scoring import Contribution, Explanation, Thresholds
+from consensus.ledger.seating import Outcome
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
 from node.api import door, stake_records
 from node.api.event_ring import EventRing
+from node.api.model_records import EraRecord, ModelRecord, ModelsRecord, MotionRecord, PublishedRecord
 
 CHAIN_ID = "test-chain"
 CLOCK_MS = 1_700_000_000_000
@@ -113,7 +116,7 @@ class FakeDoor:
             2,
             300,
             genesis.Parameters(),
-            self.get_models()[0],
+            self.get_models().models[0],
         )
 
     def is_ready(self) -> bool:
@@ -228,8 +231,14 @@ class FakeDoor:
         entries = tuple(door.MempoolEntry(r.transaction, r.score) for r in waiting[:limit])
         return door.MempoolPage(len(waiting), sum(len(r.transaction.raw) for r in waiting), entries)
 
-    def get_models(self) -> tuple[door.ModelRecord, ...]:
-        return (door.ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000),)
+    def get_models(self) -> ModelsRecord:
+        model = ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000)
+        change = SeatModel(model.digest, Thresholds(5_000, 9_000), 1)
+        decided = MotionRecord(Motion(9, change), Tally((b"o" * 20,), 3, 4, 5), Outcome.DONE)
+        open_ = MotionRecord(Motion(99, RetireModel(model.digest)), Tally((b"o" * 20,), 1, 4))
+        published = PublishedRecord("fraud", model.digest, b"h" * 32, 9, b"p" * 20, 1, 1, "sound", 3, 9, None)
+        era = EraRecord(9, b"m" * 32, (model,), (decided,))
+        return ModelsRecord(10, (model,), (published,), (open_,), (era,))
 
     def get_refusal(self, transaction_id: bytes) -> door.RefusalRecord | None:
         return self.refusals.get(transaction_id)

@@ -177,7 +177,7 @@ def test_of_several_modules_the_highest_score_and_the_worst_outcome_count() -> N
     assert (built.block.scores, built.block.outcomes) == ((3_000, 4_000), b"\x00\x01")
     assert built.refused == ((refused, 6_000),)
     chain.add(built.block)
-    assert chain.view.get_module_rows(A.address) == b"\x00\x01\x00\x00\x07\x07"
-    assert chain.view.get_module_rows(F.address) == bytes(6)
+    assert chain.view.get_module_rows(A.address) == b"\x00\x00\x01\x00\x00\x00\x07\x07"
+    assert chain.view.get_module_rows(F.address) == bytes(8)
     answers = chain.rules.explain(chain.view, built.block.transactions, 0)
     assert [name for name, _ in answers] == ["counting", "second"]
