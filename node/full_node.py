@@ -45,6 +45,7 @@ from node.judge import Judge
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged, Refusals
 from node.metrics import NodeMetrics
+from node.model_watch import ModelWatch
 from node.network.frames import Status
 from node.network.handshake import Identity
 from node.network.transport import Handler, Network
@@ -113,6 +114,7 @@ class FullNode:
             self.mempool = Mempool(self.rules, self.clock)
             self.refusals = Refusals()
             self.events = EventRing(self.clock.now_ms() * 1_000)
+            self.model_watch = ModelWatch(self.events, self.chain.final_view)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
             self.door = FrameDoor(self.on_fault)
             self.network = make_network(identity, self.door)
@@ -357,6 +359,7 @@ class FullNode:
             self.mempool.on_final(block, self.chain.final_view)
             self.desk.on_final(block.header)
             self.herald.on_final(block)
+        self.model_watch.on_final(self.chain.final_view)
         self.accuser.retry()
         self._send_status()
         self.store.checkpoint_if_due(self._state)

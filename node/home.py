@@ -25,7 +25,7 @@ NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a pa
 FUNDED_ACCOUNTS: Final = 16  # the second half are issuers; each funds with a nonce window of its own
 ACCOUNT_BALANCE: Final = 2**48  # 16 of them are half of the largest supply, 2^53 - 1
 STAKE: Final = 1_000_000
-OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network with epochs
+OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network
 # Of a new chain with epochs: what is unbonded can be had back after so many of them, and after so long.
 UNBONDING_EPOCHS: Final = 4
 UNBONDING_MS: Final = 60_000
@@ -49,6 +49,7 @@ class NetworkPlan:
     admin: bool = False  # give every home a token for admin calls
     epoch_blocks: int = 0  # 0: one everlasting epoch
     churn_bp_max: int = genesis.WHOLE_BP  # no cap: one of four may come or go at once
+    module_room_bytes: int = 0  # of an account's row; 0: what the modules need
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -77,7 +78,10 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
-        parameters=_plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max),
+        parameters=replace(
+            _plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max),
+            module_room_bytes=plan.module_room_bytes,
+        ),
         validators=vote.ValidatorSet(
             tuple(
                 vote.Validator(key.public_key, stake)
@@ -86,8 +90,8 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
         ),
         accounts=(
             *((key.address, ACCOUNT_BALANCE) for key in accounts),
-            # Who operates a validator pays fees: to withdraw, to unjail, to accuse a liar.
-            *((key.address, OPERATOR_BALANCE) for key in validator_keys if plan.epoch_blocks),
+            # Who operates a validator pays fees: to approve a model, to withdraw, to unjail, to accuse a liar.
+            *((key.address, OPERATOR_BALANCE) for key in validator_keys),
         ),
         reporters=tuple(key.address for key in accounts),
         modules=entries,
@@ -129,6 +133,7 @@ def create_home(
     timestamp_ms: int,
     random_bytes: RandomBytes,
     epoch_blocks: int = 0,
+    module_room_bytes: int = 0,
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
 
@@ -145,7 +150,7 @@ def create_home(
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
             timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
-            parameters=_plan_parameters(clock, epoch_blocks),
+            parameters=replace(_plan_parameters(clock, epoch_blocks), module_room_bytes=module_room_bytes),
             validators=vote.ValidatorSet((vote.Validator(validator_key.public_key, STAKE),)),
             accounts=((validator_key.address, ACCOUNT_BALANCE),),
             reporters=(validator_key.address,),

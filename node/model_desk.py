@@ -11,7 +11,7 @@ from itertools import islice
 from consensus.ledger import models, motion
 from consensus.ledger.motion import Era
 from consensus.ledger.seating import compute_modules_digest, decode_seating
-from consensus.ledger.state import View
+from consensus.ledger.state import ROW_FIXED_BYTES, View
 from node.api.model_records import (
     EraRecord,
     ModelRecord,
@@ -38,6 +38,8 @@ class ModelDesk:
         first = max(0, len(self._eras) - LISTED_MAX)
         return ModelsRecord(
             self._view.header.height,
+            self._view.row_bytes - ROW_FIXED_BYTES,
+            motion.get_seating(self._view.records).size_bytes,
             self.list_models(),
             tuple(self._list_published()),
             tuple(

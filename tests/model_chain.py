@@ -125,7 +125,7 @@ class ModelChain(StakingChain):
         ]
 
     def send_chunk(self, payload: bytes, **fields: int) -> Transaction:
-        fields.setdefault("fee", compute_fee_min(payload, self.rules.parameters))
+        fields.setdefault("fee", compute_fee_min(payload, 1, 1))
         return self.make(KIND_PUBLISH_MODEL, PEOPLE[0], PEOPLE[0].address, payload, **fields)
 
     def chunk(self, artifact: bytes, index: int = 0, data: bytes | None = None) -> bytes:

@@ -83,9 +83,9 @@ def cut_artifact(name: str, digest: bytes, artifact: bytes) -> Iterator[bytes]:
         yield encode_chunk(Chunk(manifest, index, data))
 
 
-def compute_fee_min(payload: bytes, parameters: Parameters) -> int:
-    """What publishing this chunk costs."""
-    return parameters.fee_units_min + len(payload) * parameters.artifact_byte_fee_units
+def compute_fee_min(payload: bytes, fee_units_min: int, artifact_byte_fee_units: int) -> int:
+    """What publishing this chunk costs at least, by these parameters of the chain."""
+    return fee_units_min + len(payload) * artifact_byte_fee_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class PublishModelKind:
                 mend=f"use one of: {', '.join(work.shelf.names) or '(none)'}",
                 code="model_name",
             )
-        fee_min = compute_fee_min(tx.payload, work.parameters)
+        parameters = work.parameters
+        fee_min = compute_fee_min(tx.payload, parameters.fee_units_min, parameters.artifact_byte_fee_units)
         if tx.fee < fee_min:
             raise Rejected(
                 f"{tx.fee}, with {len(tx.payload)} bytes of an artifact it costs {fee_min}",

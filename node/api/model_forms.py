@@ -126,6 +126,8 @@ def form_model(model: ModelRecord) -> Json:
 def form_models(record: ModelsRecord) -> Json:
     return {
         "height": record.height,
+        "room_bytes": record.room_bytes,
+        "room_used_bytes": record.room_used_bytes,
         "models": [form_model(model) for model in record.models],
         "published": [form_published(entry) for entry in record.published],
         "motions": [form_motion_record(entry) for entry in record.motions],

@@ -70,9 +70,14 @@ class EraRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelsRecord:
-    """After the last final block, at `height`. models: who judges the next; history: the newest last."""
+    """After the last final block, at `height`. models: who judges the next; history: the newest last.
+
+    room_bytes: of every account's row, for models; room_used_bytes: given away, be it to former ones.
+    """
 
     height: int
+    room_bytes: int
+    room_used_bytes: int
     models: tuple[ModelRecord, ...]
     published: tuple[PublishedRecord, ...] = ()
     motions: tuple[MotionRecord, ...] = ()

@@ -120,6 +120,8 @@ def build_model_schemas() -> Json:
         "Models": _object(
             {
                 "height": _INT,
+                "room_bytes": {**_INT, "description": "of every account's row, for models"},
+                "room_used_bytes": {**_INT, "description": "given away, be it to former models"},
                 "models": _list(refer),
                 "published": _list({"$ref": "#/components/schemas/Publication"}),
                 "motions": _list(motion),

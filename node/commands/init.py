@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a new chain: let its validators change every N blocks (default 0: never)",
     )
+    parser.add_argument(
+        "--module-room",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="of a new chain: of every account's row, for models that come later (default: what the first one needs)",
+    )
     parser.add_argument("--model", metavar="FILE", help="the fraud model (default: the one that ships)")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
 
@@ -71,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         timestamp_ms=SystemClock().now_ms(),
         random_bytes=os.urandom,
         epoch_blocks=args.epoch_blocks,
+        module_room_bytes=args.module_room,
     )
     print(f"home       {args.home}")
     print(f"chain      {made.chain_id}  genesis digest 0x{made.digest.hex()}")

@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --epoch-blocks: how much stake may come and go in an epoch (default 10000, all of it)",
     )
     parser.add_argument(
+        "--module-room",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="of every account's row, for models that come later (default: what the first ones need)",
+    )
+    parser.add_argument(
         "--admin",
         action="store_true",
         help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
@@ -126,6 +133,7 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         admin=args.admin,
         epoch_blocks=args.epoch_blocks or 0,
         churn_bp_max=genesis.WHOLE_BP if args.churn_bp is None else args.churn_bp,
+        module_room_bytes=args.module_room,
         clock=genesis.CLOCK_WALL if args.epoch_blocks else genesis.CLOCK_WORKLOAD,
         timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )

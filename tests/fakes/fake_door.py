@@ -238,7 +238,7 @@ class FakeDoor:
         open_ = MotionRecord(Motion(99, RetireModel(model.digest)), Tally((b"o" * 20,), 1, 4))
         published = PublishedRecord("fraud", model.digest, b"h" * 32, 9, b"p" * 20, 1, 1, "sound", 3, 9, None)
         era = EraRecord(9, b"m" * 32, (model,), (decided,))
-        return ModelsRecord(10, (model,), (published,), (open_,), (era,))
+        return ModelsRecord(10, 500, 227, (model,), (published,), (open_,), (era,))
 
     def get_refusal(self, transaction_id: bytes) -> door.RefusalRecord | None:
         return self.refusals.get(transaction_id)

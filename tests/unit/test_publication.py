@@ -99,7 +99,7 @@ def test_nobody_occupies_anothers_publication(chain: ModelChain) -> None:
 
 def test_who_breaks_a_rule_is_refused(chain: ModelChain) -> None:
     payload = chain.chunk(DOUBLE)
-    fee = publication.compute_fee_min(payload, chain.rules.parameters)
+    fee = publication.compute_fee_min(payload, 1, 1)
     assert chain.refuse(chain.send_chunk(payload, fee=fee - 1)).code == "fee"
     assert chain.refuse(chain.send_chunk(payload, amount=1)).code == "range"
     stranger = chain.make(KIND_PUBLISH_MODEL, PEOPLE[0], PEOPLE[1].address, payload, fee=fee)
