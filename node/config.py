@@ -24,6 +24,8 @@ LOOPBACK: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
 DURATION_MS_MAX: Final = 600_000  # ten minutes: no timer of a live network waits longer
 
+SHADOWS_MAX: Final = 8  # each costs a thread as much as judging does
+
 _DURATION = re.compile(r"(\d+)(ms|s|m)?\Z")
 _PEER_URL = re.compile(r"wss?://[^/\s]+(/\S*)?\Z")
 _PEER_KEY = re.compile(r"(0x)?0[23][0-9a-fA-F]{64}\Z")
@@ -53,6 +55,7 @@ class NodeConfig:
     delta_ms: int = 600  # Simplex's Delta: one message and the judging of a full block on a busy machine
     delta_ms_max: int = 8_000  # the cap that Delta grows to while nothing becomes final
     worker: bool = True  # check signatures in a process of their own
+    shadows: int = 2  # published models that score along, outside consensus; 0: none
 
     def __post_init__(self) -> None:
         check_str(self.name, "name", length_max=64)
@@ -63,6 +66,7 @@ class NodeConfig:
         check_int(self.block_interval_ms, "block_interval_ms", high=DURATION_MS_MAX)
         check_int(self.delta_ms, "delta_ms", low=10, high=DURATION_MS_MAX)
         check_int(self.delta_ms_max, "delta_ms_max", low=self.delta_ms, high=DURATION_MS_MAX)
+        check_int(self.shadows, "shadows", high=SHADOWS_MAX)
         if type(self.worker) is not bool:
             raise Rejected("must be true or false", field="worker")
 

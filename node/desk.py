@@ -21,6 +21,7 @@ from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
 from consensus.ledger.scoring import REFUSE, Explanation, ValidationModule
 from consensus.transaction import Transaction
+from node import shadow_log
 from node.api import door
 from node.api.door import (
     AccountProof,
@@ -39,7 +40,7 @@ from node.api.door import (
     TransactionRecord,
     VerdictRecord,
 )
-from node.api.model_records import ModelsRecord
+from node.api.model_records import ComparisonRecord, ModelsRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.light_desk import LightDesk
 from node.mempool import receipts
@@ -376,6 +377,28 @@ class Desk:
 
     def get_models(self) -> ModelsRecord:
         return ModelDesk(self._node.chain.final_view).list_all()
+
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        shadows = self._node.shadows
+        compared = await asyncio.to_thread(lambda: shadow_log.compare(shadows.get_log(digest).read()))
+        if compared is None:
+            return None
+        qualities = [
+            (compared.chain_average_precision, compared.chain_roc_auc),
+            (compared.shadow_average_precision, compared.shadow_roc_auc),
+        ]
+        return ComparisonRecord(
+            digest,
+            digest in shadows.list_digests(),
+            compared.first_height,
+            compared.last_height,
+            compared.transfers,
+            compared.agreeing,
+            compared.outcomes,
+            compared.mean_difference,
+            compared.reported,
+            *(qualities if compared.reported else (None, None)),
+        )
 
     def subscribe(self, last_event_id: int | None) -> AsyncIterator[Event]:
         return self._node.events.subscribe(last_event_id)

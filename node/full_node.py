@@ -55,6 +55,7 @@ from node.proposer import Proposer
 from node.recovery import recover
 from node.runtime import Host, Runtime
 from node.serving import Serving
+from node.shadows import Shadows
 from node.signature_worker import SignatureWorker
 from node.store.disk import Disk
 from node.store.index import Index
@@ -116,6 +117,7 @@ class FullNode:
             self.events = EventRing(self.clock.now_ms() * 1_000)
             self.model_watch = ModelWatch(self.events, self.chain.final_view)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
+            self.shadows = Shadows(self.rules, files.home / "shadows", self.settings.shadows)
             self.door = FrameDoor(self.on_fault)
             self.network = make_network(identity, self.door)
             self._build_rooms(validator_key, rng)
@@ -174,7 +176,7 @@ class FullNode:
             self._on_valid,
             self.on_fault,
         )
-        self.finality = Finality(chain, store, judge, self._on_final)
+        self.finality = Finality(chain, store, judge, self._on_final, self.shadows.before_final)
         self.catching_up = CatchUp(
             rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
@@ -273,6 +275,7 @@ class FullNode:
         self.engines.stop()
         async with AsyncExitStack() as stack:  # in reverse; what fails does not keep the rest from closing
             stack.callback(self.store.close)
+            stack.callback(self.shadows.close)
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
             stack.push_async_callback(self.verifier.close)

@@ -94,3 +94,10 @@ async def get_mempool(context: Context, _: web.Request, arguments: Arguments) ->
 
 async def get_models(context: Context, _: web.Request, __: Arguments) -> web.StreamResponse:
     return answer(model_forms.form_models(context.door.get_models()))
+
+
+async def compare_model(context: Context, _: web.Request, arguments: Arguments) -> web.StreamResponse:
+    record = await context.door.compare_model(arguments["digest"])
+    if record is None:
+        raise not_found("comparison")
+    return answer(model_forms.form_comparison(record))

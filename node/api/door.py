@@ -19,7 +19,7 @@ from consensus.genesis import Parameters
 from consensus.ledger.scoring import Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
-from node.api.model_records import ModelRecord, ModelsRecord
+from node.api.model_records import ComparisonRecord, ModelRecord, ModelsRecord
 from node.api.stake_records import (
     NO_STAKE,
     HistoryProof,
@@ -314,6 +314,10 @@ class NodeDoor(Protocol):
     def get_mempool(self, limit: int) -> MempoolPage: ...
 
     def get_models(self) -> ModelsRecord: ...
+
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        """What this node's shadow log says of a model; None when it has nothing on it."""
+        ...
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None: ...
 

@@ -14,9 +14,16 @@ from consensus.ledger import motion, publication
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES, Manifest
 from consensus.ledger.motion import Motion, RetireModel, SeatModel
 from consensus.ledger.publication import NAME_LENGTH_MAX, Chunk
-from consensus.ledger.scoring import Thresholds
+from consensus.ledger.scoring import OUTCOME_NAMES, Thresholds
 from node.api.json_reading import Fields, get_field, read_bytes, read_hex, read_int
-from node.api.model_records import EraRecord, ModelRecord, ModelsRecord, MotionRecord, PublishedRecord
+from node.api.model_records import (
+    ComparisonRecord,
+    EraRecord,
+    ModelRecord,
+    ModelsRecord,
+    MotionRecord,
+    PublishedRecord,
+)
 
 Json = dict[str, Any]
 
@@ -169,6 +176,32 @@ def form_era(record: EraRecord) -> Json:
         "modules_digest": _hex(record.modules_digest),
         "models": [form_model(model) for model in record.models],
         "decisions": [form_motion_record(entry) for entry in record.steps],
+    }
+
+
+def form_comparison(record: ComparisonRecord) -> Json:
+    """Shares and figures of quality as text: no floats in JSON."""
+
+    def form_quality(quality: tuple[float, float] | None) -> Json | None:
+        if quality is None:
+            return None
+        return {"average_precision": f"{quality[0]:.4f}", "roc_auc": f"{quality[1]:.4f}"}
+
+    return {
+        "digest": _hex(record.digest),
+        "running": record.is_running,
+        "first_height": record.first_height,
+        "last_height": record.last_height,
+        "transfers": record.transfers,
+        "agreeing": record.agreeing,
+        "outcomes": {
+            chain: dict(zip(OUTCOME_NAMES, row, strict=True))
+            for chain, row in zip(OUTCOME_NAMES, record.outcomes, strict=True)
+        },
+        "mean_difference": f"{record.mean_difference:.1f}",
+        "reported": record.reported,
+        "chain": form_quality(record.chain_quality),
+        "shadow": form_quality(record.shadow_quality),
     }
 
 

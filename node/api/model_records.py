@@ -82,3 +82,24 @@ class ModelsRecord:
     published: tuple[PublishedRecord, ...] = ()
     motions: tuple[MotionRecord, ...] = ()
     history: tuple[EraRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRecord:
+    """What a model that scores along would have said of final transfers, beside what the chain said.
+
+    Heights: of the first and the last block counted. outcomes[i][j]: transfers with outcome i on the chain
+    and j by the shadow. Average precision and ROC AUC against the reports that came, None without any.
+    """
+
+    digest: bytes
+    is_running: bool
+    first_height: int
+    last_height: int
+    transfers: int
+    agreeing: int
+    outcomes: tuple[tuple[int, ...], ...]
+    mean_difference: float
+    reported: int
+    chain_quality: tuple[float, float] | None
+    shadow_quality: tuple[float, float] | None

@@ -8,7 +8,7 @@ from consensus.codec import MONEY_MAX
 from consensus.genesis import WEIGHT_MAX
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES
 from consensus.ledger.publication import NAME_LENGTH_MAX
-from consensus.ledger.scoring import REFUSE_NEVER
+from consensus.ledger.scoring import OUTCOME_NAMES, REFUSE_NEVER
 from consensus.ledger.seating import Outcome
 from node.api.model_records import PublicationStatus
 
@@ -66,6 +66,16 @@ MOTION_SCHEMA: Final[Json] = {
 }
 
 
+_QUALITY: Final[Json] = {
+    **_object({"average_precision": {"type": "string"}, "roc_auc": {"type": "string"}}),
+    "description": "reported transfers taken for frauds, all others for clean",
+}
+
+
+def _counts() -> Json:
+    return _object(dict.fromkeys(OUTCOME_NAMES, _INT))
+
+
 def build_model_schemas() -> Json:
     """By name."""
     refer: Json = {"$ref": "#/components/schemas/Model"}
@@ -115,6 +125,27 @@ def build_model_schemas() -> Json:
                 "modules_digest": _HASH,
                 "models": _list(refer),
                 "decisions": _list(motion),
+            }
+        ),
+        "Comparison": _object(
+            {
+                "digest": _HASH,
+                "running": {"type": "boolean", "description": "whether it scores along now"},
+                "first_height": _INT,
+                "last_height": _INT,
+                "transfers": _INT,
+                "agreeing": _INT,
+                "outcomes": {
+                    **_object({name: _counts() for name in OUTCOME_NAMES}),
+                    "description": "by the chain's outcome, then by the model's",
+                },
+                "mean_difference": {
+                    "type": "string",
+                    "description": "of the scores, the model's less the chain's",
+                },
+                "reported": {**_INT, "description": "of the transfers, since"},
+                "chain": _or_null(_QUALITY),
+                "shadow": _or_null(_QUALITY),
             }
         ),
         "Models": _object(

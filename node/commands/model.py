@@ -25,6 +25,7 @@ ACTIONS: Final = {
     "retire": ("node.modelling.deciding", "retire"),
     "rollback": ("node.modelling.deciding", "roll_back"),
     "list": ("node.modelling.listing", "list_models"),
+    "compare": ("node.modelling.comparing", "compare_models"),
 }
 
 
@@ -122,6 +123,12 @@ def _add_life(commands: Any) -> None:
     back = commands.add_parser("rollback", help="as a validator: back to the model before the present one")
     _add_seat_arguments(back)
     _add_vote_arguments(back)
+
+    compare = commands.add_parser(
+        "compare", help="a published model beside those that judge, on what came since"
+    )
+    compare.add_argument("digest", metavar="DIGEST", help="hex, or its first eight digits or more")
+    add_api_arguments(compare)
 
     add_api_arguments(
         commands.add_parser("list", help="who judges, what is published, what is being decided")

@@ -12,7 +12,14 @@ from consensus.ledger.seating import Outcome
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
 from node.api import door, stake_records
 from node.api.event_ring import EventRing
-from node.api.model_records import EraRecord, ModelRecord, ModelsRecord, MotionRecord, PublishedRecord
+from node.api.model_records import (
+    ComparisonRecord,
+    EraRecord,
+    ModelRecord,
+    ModelsRecord,
+    MotionRecord,
+    PublishedRecord,
+)
 
 CHAIN_ID = "test-chain"
 CLOCK_MS = 1_700_000_000_000
@@ -230,6 +237,12 @@ class FakeDoor:
         waiting = [r for r in self.records.values() if r.status == "pending"]
         entries = tuple(door.MempoolEntry(r.transaction, r.score) for r in waiting[:limit])
         return door.MempoolPage(len(waiting), sum(len(r.transaction.raw) for r in waiting), entries)
+
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        if digest != self.get_models().models[0].digest:
+            return None
+        outcomes = ((5, 1, 0), (0, 2, 1), (0, 0, 0))
+        return ComparisonRecord(digest, True, 3, 9, 9, 7, outcomes, -1.5, 2, (0.5, 0.6), (0.7, 0.8))
 
     def get_models(self) -> ModelsRecord:
         model = ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000)

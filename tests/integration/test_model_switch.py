@@ -33,7 +33,7 @@ def network(tmp_path: Path) -> Iterator[NetworkProcess]:
 def make_models(folder: Path) -> tuple[Path, Path]:
     """One that scores otherwise on the same rows, and one that keeps other rows."""
     shipped = decode_model(read_default_artifact())
-    steeper = replace(shipped, calibration=make_sigmoid(0.8 / 2**16, 0.5))
+    steeper = replace(shipped, calibration=make_sigmoid(0.8, 0.5))
     rules = RowRules(lately_ms=900_000)
     assert rules != shipped.definitions.rules
     other = replace(steeper, definitions=replace(shipped.definitions, rules=rules))

@@ -270,6 +270,9 @@ async def test_forms_have_the_fields_of_their_schemas(door: FakeDoor) -> None:
         "Models": model_forms.form_models(door.get_models()),
         "Publication": model_forms.form_published(door.get_models().published[0]),
         "Motion": model_forms.form_motion_record(door.get_models().history[0].steps[0]),
+        "Comparison": model_forms.form_comparison(
+            await door.compare_model(door.get_models().models[0].digest)
+        ),
         "Era": model_forms.form_era(door.get_models().history[0]),
         "Receipt": json_forms.form_receipt(api_door.Receipt(tx.id, "accepted")),
         "Refusal": json_forms.form_refusal(api_door.RefusalRecord(tx.id, "c", "r", 1, 2, 3)),

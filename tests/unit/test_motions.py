@@ -95,6 +95,20 @@ def test_a_successor_of_the_same_rows_goes_on_counting_and_one_of_others_begins_
     assert chain.rules.evaluate(chain.view, payer).score.tolist() == [303]
 
 
+def test_a_successor_of_other_rows_in_the_same_place_begins_anew_and_so_does_who_comes_back() -> None:
+    chain = ModelChain(make_model_genesis(module_room_bytes=0))  # there is no other place
+    other = b"1 e 4"
+    chain.grow(*chain.publish(other), *(pay(chain, 10) for _ in range(3)))
+    payer = [pay(chain, 10, nonce=90)]
+    for model, former in ((other, GENESIS_DIGEST), (GENESIS_DIGEST, other)):
+        chain.settle(seat(model, former))
+        assert chain.rules.evaluate(chain.view, payer).score.tolist() == [1]
+        chain.grow(pay(chain, 10), pay(chain, 10))
+        assert chain.rules.evaluate(chain.view, payer).score.tolist() == [201]
+    row = chain.view.get_module_rows(PEOPLE[1].address)
+    assert row == b"\x02\x00\x02\x00\x00"  # generation 2: twice sent
+
+
 def test_rolling_back_is_seating_the_predecessor_again(chain: ModelChain) -> None:
     chain.settle(seat(DOUBLE, GENESIS_DIGEST))
     chain.settle(seat(GENESIS_DIGEST, DOUBLE))

@@ -19,6 +19,7 @@ from consensus.ledger.rules import Rules
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
 from node import modules
+from node.simulation.full_nodes import model_life
 from node.simulation.full_nodes.remembering import RememberingModule
 
 GENESIS_MS: Final = 1_750_000_000_000  # wall time when a run begins: some day in 2025
@@ -51,6 +52,7 @@ class SimulatedChain:
     validator_keys: tuple[PrivateKey, ...]
     client_keys: tuple[PrivateKey, ...]
     genesis: BlockRef
+    publisher_key: PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,17 @@ class ChainSeats:
 
 
 @lru_cache(maxsize=8)
-def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain:
-    """The chain of validators with these stakes."""
+def make_chain(
+    stakes: tuple[int, ...], epoch_blocks: int = 0, *, has_model_life: bool = False
+) -> SimulatedChain:
+    """The chain of validators with these stakes. has_model_life: they decide on models, and can pay for it."""
     parameters = replace(Parameters(), epoch_blocks=epoch_blocks, **EPOCHS) if epoch_blocks else Parameters()
+    if has_model_life:
+        parameters = replace(
+            parameters,
+            module_room_bytes=model_life.ROOM_BYTES,
+            motion_notice_blocks=model_life.NOTICE_BLOCKS,
+        )
     unit = EPOCHS["stake_units_min"] if epoch_blocks else STAKE
 
     def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
@@ -73,6 +83,8 @@ def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain
     node_keys = make_keys("node", len(stakes))
     validator_keys = make_keys("validator", len(stakes))
     client_keys = make_keys("client", CLIENTS)
+    (publisher_key,) = make_keys("publisher", 1)
+    in_model_life = (publisher_key, *validator_keys) if has_model_life else ()
     entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=True)
     genesis = Genesis(
         chain_id="simulated",
@@ -84,13 +96,14 @@ def make_chain(stakes: tuple[int, ...], epoch_blocks: int = 0) -> SimulatedChain
                 for key, stake in zip(validator_keys, stakes, strict=True)
             )
         ),
-        accounts=tuple((key.address, BALANCE) for key in client_keys),
+        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *in_model_life)),
         reporters=tuple(key.address for key in client_keys),
         modules=entries,
         issuers=tuple(key.address for key in client_keys[-ISSUERS:]),
     )
     loaded = tuple(load_module(entry.name, artifacts[entry.digest]) for entry in entries)
-    rules = Rules(genesis, tuple(map(RememberingModule, loaded)))
+    rules = Rules(genesis, tuple(map(RememberingModule, loaded)), model_life.load_remembering)
     header = rules.create_genesis_state().header
     block = make_genesis_ref(header, 0)
-    return SimulatedChain(rules, Rules(genesis, loaded), node_keys, validator_keys, client_keys, block)
+    checking = Rules(genesis, loaded, load_module)
+    return SimulatedChain(rules, checking, node_keys, validator_keys, client_keys, block, publisher_key)

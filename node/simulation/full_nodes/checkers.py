@@ -36,7 +36,10 @@ class Penalty:
 
 
 class NodeCheckers:
-    """`verify` checks signatures; a world may give one that remembers answers."""
+    """`verify` checks signatures; a world may give one that remembers answers.
+
+    sound_models: those that a run may publish, as `PlainModels` wants them.
+    """
 
     def __init__(
         self,
@@ -44,10 +47,11 @@ class NodeCheckers:
         honest: frozenset[int],
         fail: Callable[[str], None],
         verify: Verifier = crypto.verify,
+        sound_models: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.honest = honest
         self.fail = fail
-        self.ledger = LedgerChecker(rules, verify)
+        self.ledger = LedgerChecker(rules, verify, sound_models)
         self.penalties: list[Penalty] = []  # by honest nodes
         self.has_failed = False
 

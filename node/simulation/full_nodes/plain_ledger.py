@@ -12,7 +12,7 @@ Leaves out: state roots, and the proofs that reports carry (what they prove is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -21,8 +21,10 @@ from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
 from consensus.transaction import (
+    KIND_APPROVE_MOTION,
     KIND_BOND,
     KIND_EVIDENCE,
+    KIND_PUBLISH_MODEL,
     KIND_TRANSFER,
     KIND_UNBOND,
     PAYLOAD_BYTES_MAX,
@@ -31,10 +33,12 @@ from consensus.transaction import (
 )
 from consensus.vote import Certificate, Validator, Verifier
 from node.simulation.checkers import Violation
+from node.simulation.full_nodes.plain_models import PlainModels
 
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
 STAKING_KINDS: Final = (KIND_BOND, KIND_UNBOND, KIND_EVIDENCE)  # as many as a simulated network sends
+MODEL_KINDS: Final = (KIND_PUBLISH_MODEL, KIND_APPROVE_MOTION)
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
 
 
@@ -67,8 +71,12 @@ class PlainLedger:
         row_bytes: int,
         verify: Verifier = crypto.verify,
         find_members: Callable[[int], Sequence[Validator]] | None = None,
+        sound_models: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """`first`: the header of block 0, which names no account. find_members: of an epoch; None: genesis's."""
+        """`first`: the header of block 0, which names no account. find_members: of an epoch; None: genesis's.
+
+        sound_models: as `PlainModels` wants them.
+        """
         self.genesis = genesis
         self.headers = [first]
         self.blocks: list[Block] = []  # number h - 1 is that of height h
@@ -79,6 +87,7 @@ class PlainLedger:
         self._verify = verify
         self._find_members = find_members or (lambda _: genesis.validators.validators)
         self._epoch_blocks = genesis.parameters.epoch_blocks
+        self.models = PlainModels(genesis, sound_models or {})
         for address, balance in genesis.accounts:
             self._open(address).balance = balance
         for member in genesis.validators.validators:
@@ -116,6 +125,7 @@ class PlainLedger:
             raise Violation(
                 f"money: after block {header.height} there are {money} of a supply of {self.supply}"
             )
+        self.models.close(header.height)
         self.headers.append(header)
         self.blocks.append(block)
 
@@ -147,8 +157,8 @@ class PlainLedger:
         leaves = []
         for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True):
             leaves.append(tx.id + score.to_bytes(2, "big") + bytes((outcome,)))
-            refuse_min = min((m.refuse_score_min for m in self.genesis.modules), default=score + 1)
-            if outcome >= REFUSED or (len(self.genesis.modules) == 1 and score >= refuse_min):
+            refuse_min = self.models.refuse_score_min
+            if outcome >= REFUSED or (refuse_min is not None and score >= refuse_min):
                 raise Violation(
                     f"refusals: block {header.height} holds a refused transaction 0x{tx.id.hex()}"
                 )
@@ -237,6 +247,13 @@ class PlainLedger:
 
     def _check_kind(self, tx: Transaction, header: Header) -> None:
         if tx.kind in STAKING_KINDS:
+            return
+        if tx.kind in MODEL_KINDS:
+            stakes = {
+                crypto.compute_address(member.public_key): member.stake
+                for member in self._find_members(header.epoch)
+            }
+            self.models.apply(tx, header.height, stakes)
             return
         if tx.kind == KIND_TRANSFER:
             if tx.payload:

@@ -33,12 +33,14 @@ from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.full_nodes import model_life
 from node.simulation.full_nodes.cables import Cables
 from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
 from node.simulation.full_nodes.host import NodeHost
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
+from node.simulation.full_nodes.model_life import ModelLife
 from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
 from node.simulation.full_nodes.wires import Door
@@ -66,7 +68,8 @@ class NodeWorld(World):
         make_engine: MakeEngine = SimplexEngine,
         timeline: Timeline | None = None,
     ) -> None:
-        self.chain = make_chain(config.all_stakes, config.epoch_blocks)
+        has_life = config.model_switches > 0
+        self.chain = make_chain(config.all_stakes, config.epoch_blocks, has_model_life=has_life)
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
         rules = self.chain.rules
@@ -86,9 +89,24 @@ class NodeWorld(World):
             timeline=timeline,
         )
         self.cables = Cables(self, [key.public_key for key in self.chain.node_keys])
-        self.checkers = NodeCheckers(self.chain.checking_rules, self.safety.honest, self.fail, _verify)
+        sound = model_life.list_sound() if has_life else None
+        self.checkers = NodeCheckers(self.chain.checking_rules, self.safety.honest, self.fail, _verify, sound)
         clients = random.Random(f"{seed}/clients")
-        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers)
+        self.clients = Workload(
+            rules, self.chain.client_keys, clients, self, self.checkers, self._make_model_life()
+        )
+
+    def _make_model_life(self) -> ModelLife | None:
+        if not self.config.model_switches:
+            return None
+        return ModelLife(
+            self.chain.rules,
+            self.chain.publisher_key,
+            self.chain.validator_keys,
+            random.Random(f"{self.seed}/models"),
+            self.checkers.ledger.observed.view,
+            self.config.model_switches,
+        )
 
     def _make_hosts(self) -> Sequence[NodeHost]:
         return [NodeHost(index, self) for index in range(self.config.nodes)]
@@ -155,6 +173,7 @@ class NodeWorld(World):
             delta_ms=config.delta_ms,
             delta_ms_max=config.delta_ms_max,
             worker=False,
+            shadows=0,
         )
         return NodeFiles(HOME, settings, chain.rules, chain.node_keys[index], chain.validator_keys[index])
 
