@@ -3,6 +3,7 @@
     genesis.json   what all nodes agree on          node.json      names, addresses, pacing (this file)
     node.key       proves who speaks to peers       validator.key  signs votes (absent: an observer)
     blocks.log  index/  checkpoints/  journal       models/        artifacts of the modules in genesis
+    shadows/: what published models would have said; nothing depends on it
 
 Invariant: nothing in node.json changes what is valid. Key files are mode 0600 and hold one line of hex.
 """
