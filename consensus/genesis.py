@@ -22,9 +22,14 @@ CHAIN_ID_LENGTH_MAX: Final = 64  # fits a line of a log
 GENESIS_BYTES_MAX: Final = 256_000_000  # two million funded accounts
 GENESIS_ACCOUNTS_MAX: Final = 2_000_000
 MODULES_MAX: Final = 8  # each judges every transaction
+MODULE_ROOM_BYTES_MAX: Final = MODULES_MAX * (1 + scoring.MODULE_ROW_BYTES_MAX)  # all seats, the largest rows
+WEIGHT_MAX: Final = 10_000  # weights are parts of ten thousand, or any smaller numbers
 
 CLOCK_WALL: Final = "wall"  # a timestamp lies within a drift of the block's time
 CLOCK_WORKLOAD: Final = "workload"  # block time follows its transactions, so that months keep their rhythm
+
+COMBINATION_WORST: Final = "worst"  # of several modules the worst outcome and the highest score count
+COMBINATION_WEIGHTED: Final = "weighted"  # the weighted mean of their scores, judged by its own thresholds
 
 LEADER_ROUND_ROBIN: Final = "round_robin"  # exactly fair, and known ahead
 LEADER_ONION: Final = "onion"  # by a seed that validators reveal: not known an epoch ahead, biased a little
@@ -62,6 +67,16 @@ _LIMITS: Final = {  # (low, high); others are 1 to TIME_MS_MAX
     "slash_bp": (1, WHOLE_BP),
     "proposer_bp": (0, WHOLE_BP),
     "reward_units": (0, codec.MONEY_MAX),
+    "combined_flag_score_min": (0, scoring.REFUSE_NEVER),
+    "combined_refuse_score_min": (0, scoring.REFUSE_NEVER),
+    "module_room_bytes": (0, MODULE_ROOM_BYTES_MAX),
+    "artifact_byte_fee_units": (0, codec.TIME_MS_MAX),
+    "motion_notice_blocks": (1, 2**32),
+}
+_CHOICES: Final = {  # parameters that are no numbers
+    "clock": (CLOCK_WALL, CLOCK_WORKLOAD),
+    "leader_election": (LEADER_ROUND_ROBIN, LEADER_ONION),
+    "combination": (COMBINATION_WORST, COMBINATION_WEIGHTED),
 }
 
 
@@ -103,14 +118,20 @@ class Parameters:
     proposer_bp: int = 2_500  # of a block's reward: makes one more transaction, one more vote worth carrying
     leader_election: str = LEADER_ROUND_ROBIN
     reward_units: int = 0  # issued a block at most, on top of the fees: who wants inflation says so
+    # The models' life (docs/decisions/0050).
+    combination: str = COMBINATION_WORST
+    combined_flag_score_min: int = scoring.SCORE_MAX // 2  # of a weighted score
+    combined_refuse_score_min: int = scoring.SCORE_MAX
+    module_room_bytes: int = 0  # of an account's row, for all modules; 0: what those of genesis need
+    artifact_byte_fee_units: int = 1  # on top, per byte of a published model: every node keeps it
+    publication_ms: int = 365 * DAY_MS  # a model nobody approved is forgotten then; a replay of months fits
+    motion_notice_blocks: int = 10  # between the last vote and what it decides: nobody is taken unawares
 
     def __post_init__(self) -> None:
-        if self.clock not in (CLOCK_WALL, CLOCK_WORKLOAD):
-            raise Rejected(f'must be "{CLOCK_WALL}" or "{CLOCK_WORKLOAD}"', field="parameters.clock")
-        if self.leader_election not in (LEADER_ROUND_ROBIN, LEADER_ONION):
-            raise Rejected(
-                f'must be "{LEADER_ROUND_ROBIN}" or "{LEADER_ONION}"', field="parameters.leader_election"
-            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                words = " or ".join(f'"{choice}"' for choice in choices)
+                raise Rejected(f"must be {words}", field=f"parameters.{name}")
         ways = [way for way in REPORTING_WAYS if way in str(self.reporting).split("+")]
         if not ways or self.reporting != "+".join(ways):
             raise Rejected(
@@ -125,7 +146,7 @@ class Parameters:
                 mend="set epoch_blocks",
             )
         for entry in fields(self):
-            if entry.name in ("clock", "leader_election", "reporting"):
+            if entry.name in _CHOICES or entry.name == "reporting":
                 continue
             low, high = _LIMITS.get(entry.name, (1, codec.TIME_MS_MAX))
             codec.check_int(getattr(self, entry.name), f"parameters.{entry.name}", low=low, high=high)
@@ -134,6 +155,12 @@ class Parameters:
                 f"{self.epoch_blocks}, an epoch has {EPOCH_BLOCKS_MIN} blocks at least",
                 field="parameters.epoch_blocks",
                 mend="use 0 for one everlasting epoch",
+            )
+        if self.combined_flag_score_min > self.combined_refuse_score_min:
+            raise Rejected(
+                f"{self.combined_flag_score_min} is above combined_refuse_score_min",
+                field="parameters.combined_flag_score_min",
+                mend=f"use {self.combined_refuse_score_min} or less",
             )
         churn_bp = self.churn_bp_max * self.unbonding_epochs
         if churn_bp > CHURN_BP_MAX and self.churn_bp_max != WHOLE_BP:
@@ -156,18 +183,23 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class ModuleEntry:
-    """A consensus module of the chain: entry-point name, digest of what it computes, thresholds."""
+    """A consensus module of the chain: entry-point name, digest of what it computes, thresholds.
+
+    weight: in a weighted score; with 0 it only watches: it keeps its rows, and what it says does not count.
+    """
 
     name: str
     digest: bytes
     flag_score_min: int
     refuse_score_min: int
+    weight: int = 1
 
     def __post_init__(self) -> None:
         codec.check_str(self.name, "modules.name", length_max=64)
         codec.check_bytes(self.digest, "modules.digest", length=32)
         codec.check_int(self.flag_score_min, "modules.flag_score_min", high=scoring.REFUSE_NEVER)
         codec.check_int(self.refuse_score_min, "modules.refuse_score_min", high=scoring.REFUSE_NEVER)
+        codec.check_int(self.weight, "modules.weight", high=WEIGHT_MAX)
 
     @property
     def thresholds(self) -> scoring.Thresholds:
@@ -178,7 +210,7 @@ class ModuleEntry:
 class Genesis:
     """validators: at least one with stake. accounts: (address, balance), each address once.
 
-    reporters: addresses whose fraud reports count. modules: judged by all of them, worst outcome wins.
+    reporters: addresses whose fraud reports count. modules: those that judge block 1 (parameters.combination).
     issuers: addresses that bring money into circulation (a faucet, a bank's deposits): what they send is
     nobody's purchase and is not judged, nor seen by a module. None by default.
     """
@@ -230,8 +262,8 @@ class Genesis:
         self._check_reporting()
         if len(self.modules) > MODULES_MAX:
             raise Rejected(f"more than {MODULES_MAX}", field="modules")
-        if len({module.name for module in self.modules}) != len(self.modules):
-            raise Rejected("a module is listed twice", field="modules.name")
+        if len({module.digest for module in self.modules}) != len(self.modules):
+            raise Rejected("a module is listed twice", field="modules.digest")
         object.__setattr__(self, "digest", crypto.hash_bytes(GENESIS_TAG + codec.encode(_pack(self))))
 
     def _check_reporting(self) -> None:
@@ -260,7 +292,7 @@ def _pack(genesis: Genesis) -> tuple[Any, ...]:
         tuple((validator.public_key, validator.stake) for validator in genesis.validators.validators),
         genesis.accounts,
         genesis.reporters,
-        tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min) for m in genesis.modules),
+        tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min, m.weight) for m in genesis.modules),
         genesis.issuers,
     )
 
@@ -283,6 +315,7 @@ def write_genesis(genesis: Genesis) -> str:
                 "digest": "0x" + m.digest.hex(),
                 "flag_score_min": m.flag_score_min,
                 "refuse_score_min": m.refuse_score_min,
+                "weight": m.weight,
             }
             for m in genesis.modules
         ],
@@ -326,14 +359,15 @@ def read_genesis(text: str) -> Genesis:
         )
     modules = []
     for entry in _read_list(root.get("modules", []), "modules"):
-        names = ("name", "digest", "flag_score_min", "refuse_score_min")
-        item = _read_object(entry, "modules", set(), names)
+        names = ("name", "digest", "flag_score_min", "refuse_score_min", "weight")
+        item = _read_object(entry, "modules", {"weight"}, names)
         modules.append(
             ModuleEntry(
                 item["name"],
                 _read_hex(item["digest"], "modules.digest"),
                 item["flag_score_min"],
                 item["refuse_score_min"],
+                item.get("weight", 1),
             )
         )
     return Genesis(

@@ -27,17 +27,16 @@ from consensus import block, codec, crypto, merkle, vote
 from consensus.block import Header
 from consensus.errors import NotYet, Rejected
 from consensus.forks import Fork
-from consensus.genesis import Genesis, ModuleEntry
+from consensus.genesis import Genesis
 from consensus.ledger import scoring
 from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.record_proofs import RecordProof, verify_record_proof
-from consensus.ledger.rules import compute_modules_digest
+from consensus.ledger.seating import Seating, compute_modules_digest, decode_seating
 from consensus.ledger.state import Account
 from consensus.vote import FINALIZE, Certificate, ValidatorSet, Verifier
 
 LINKS_MAX: Final = 4096  # headers between a final block and the certified one, as nodes keep them
 STEPS_MAX: Final = 64  # of `follow`: halvings of 2^32 epochs, twice
-MODULES_BYTES_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,12 +347,11 @@ def verify_record(header: Header, proof: RecordProof, key: bytes) -> bytes | Non
     return proof.value
 
 
-def read_modules(header: Header, modules_record: bytes) -> tuple[ModuleEntry, ...]:
-    """The modules that judged this block; a model was activated where a header names it first.
+def read_modules(header: Header, modules_record: bytes) -> Seating:
+    """The seats of those who judged this block; a model was activated where a header names it first.
 
     modules_record: the preimage of `modules_digest`, from anybody. Raises Rejected when it is none.
     """
     if compute_modules_digest(modules_record) != header.modules_digest:
         raise Rejected("are not those that the header commits to", field="modules", code="modules")
-    entries = codec.decode(modules_record, what="modules", bytes_max=MODULES_BYTES_MAX)
-    return tuple(ModuleEntry(*entry) for entry in entries)
+    return decode_seating(modules_record)

@@ -64,6 +64,11 @@ class FraudModule:
         return self._digest
 
     @property
+    def rows_key(self) -> bytes:
+        """Models of equal keys go on with each other's rows."""
+        return self.model.definitions.rows_key
+
+    @property
     def thresholds(self) -> Thresholds:
         """What the artifact suggests for a chain's parameters."""
         return self.model.thresholds

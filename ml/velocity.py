@@ -35,6 +35,7 @@ class VelocityModule:
 
     name: Final = "velocity"
     row_bytes: Final = ROW.itemsize
+    rows_key: Final = sha256(b"assay/rows/velocity/1").digest()  # what an account sent is so under any limit
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -29,7 +29,7 @@ from consensus.transaction import compute_signing_digest
 from node.audit_workers import Answers, IndexProblem, Workers
 from node.clock import Clock, SystemClock
 from node.config import read_genesis
-from node.modules import load_modules
+from node.modules import make_rules
 from node.store.block_file import BODY, FINAL, BlockFile, Damage, Record
 from node.store.checkpoint import CheckpointFolder, CheckpointName, compute_digest
 from node.store.disk import RealDisk
@@ -83,7 +83,7 @@ def audit_home(
     clock = clock or SystemClock()
     started_ms = clock.monotonic_ms()
     genesis = read_genesis(home)
-    rules = Rules(genesis, load_modules(genesis, home))
+    rules = make_rules(genesis, home)
     findings = _Findings()
     blocks = transactions = 0
     # Before the block file: a running node writes checkpoints and index after the blocks they are of.

@@ -5,6 +5,7 @@
     voting-N.key   keys that votes were rotated to (`voting_keys.py`)
     blocks.log  index/  checkpoints/  journal  sets.log       models/        artifacts of the modules in genesis
     refusals-N.log what it refused, in a Merkle log
+    shadows/: what published models would have said; nothing depends on it
 
 Invariant: nothing in node.json changes what is valid. Key files are mode 0600 and hold one line of hex.
 """
@@ -26,6 +27,8 @@ from node.policies.plan import PolicyPlan, read_policies
 LOOPBACK: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
 DURATION_MS_MAX: Final = 600_000  # ten minutes: no timer of a live network waits longer
+
+SHADOWS_MAX: Final = 8  # each costs a thread as much as judging does
 
 _DURATION = re.compile(r"(\d+)(ms|s|m)?\Z")
 _PEER_URL = re.compile(r"wss?://[^/\s]+(/\S*)?\Z")
@@ -57,6 +60,7 @@ class NodeConfig:
     delta_ms_max: int = 8_000  # the cap that Delta grows to while nothing becomes final
     worker: bool = True  # check signatures in a process of their own
     policies: tuple[PolicyPlan, ...] = ()  # this node's own modules, asked in order
+    shadows: int = 2  # published models that score along, outside consensus; 0: none
 
     def __post_init__(self) -> None:
         check_str(self.name, "name", length_max=64)
@@ -67,6 +71,7 @@ class NodeConfig:
         check_int(self.block_interval_ms, "block_interval_ms", high=DURATION_MS_MAX)
         check_int(self.delta_ms, "delta_ms", low=10, high=DURATION_MS_MAX)
         check_int(self.delta_ms_max, "delta_ms_max", low=self.delta_ms, high=DURATION_MS_MAX)
+        check_int(self.shadows, "shadows", high=SHADOWS_MAX)
         if type(self.worker) is not bool:
             raise Rejected("must be true or false", field="worker")
 

@@ -7,9 +7,12 @@ clients ask have desks of their own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
 
 from consensus import block as blocks
 from consensus import codec, merkle, vote
@@ -18,6 +21,7 @@ from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
 from consensus.ledger.scoring import ValidationModule
 from consensus.transaction import Transaction
+from node import shadow_log
 from node.api import door
 from node.api.door import (
     AccountProof,
@@ -26,7 +30,6 @@ from node.api.door import (
     Event,
     HistoryPage,
     MempoolPage,
-    ModelRecord,
     ModuleProfile,
     PeerRecord,
     StatusRecord,
@@ -34,11 +37,13 @@ from node.api.door import (
     TransactionRecord,
     VerdictRecord,
 )
+from node.api.model_records import ComparisonRecord, ModelsRecord
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.report_records import CaseRecord, CasesPage, ReporterRecord, ReportersRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
 from node.explainer import Explainer
 from node.light_desk import LightDesk
+from node.model_desk import ModelDesk
 from node.refusal_desk import RefusalDesk
 from node.report_desk import ReportDesk
 from node.stake_desk import StakeDesk
@@ -68,7 +73,7 @@ class Desk:
 
     def get_status(self) -> StatusRecord:
         node = self._node
-        models = self.get_models()
+        models = ModelDesk(node.chain.final_view).list_models()
         return StatusRecord(
             chain_id=node.rules.chain_id,
             genesis_hash=node.genesis_header.hash,
@@ -85,7 +90,7 @@ class Desk:
             mempool_transactions=len(node.mempool),
             mempool_bytes=node.mempool.size_bytes,
             parameters=node.rules.parameters,
-            model=models[0] if models else None,
+            model=next((model for model in models if model.weight), None),
             policies=node.policies.describe(),
         )
 
@@ -187,11 +192,11 @@ class Desk:
         if account is None or rows is None:  # who never had money has nothing at stake
             return AccountRecord(address, 0, 0, 0, 0, height)
         pending = node.mempool.get_pending(address)
+        panel = node.rules.find_panel(view)
+        row = np.frombuffer(rows, dtype=np.uint8).reshape(1, -1)
+        parts = [(seat, seat.read_rows(row).tobytes()) for seat in panel.seats]
         profiles = tuple(
-            ModuleProfile(
-                seat.module.name, bytes(rows[seat.place]), _describe(seat.module, bytes(rows[seat.place]))
-            )
-            for seat in node.rules.seats
+            ModuleProfile(panel.get_label(seat), part, _describe(seat.module, part)) for seat, part in parts
         )
         return AccountRecord(
             address,
@@ -328,10 +333,29 @@ class Desk:
             for report in node.network.describe()
         )
 
-    def get_models(self) -> tuple[ModelRecord, ...]:
-        return tuple(
-            ModelRecord(entry.name, entry.digest, entry.flag_score_min, entry.refuse_score_min)
-            for entry in self._node.rules.genesis.modules
+    def get_models(self) -> ModelsRecord:
+        return ModelDesk(self._node.chain.final_view).list_all()
+
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        shadows = self._node.shadows
+        compared = await asyncio.to_thread(lambda: shadow_log.compare(shadows.get_log(digest).read()))
+        if compared is None:
+            return None
+        qualities = [
+            (compared.chain_average_precision, compared.chain_roc_auc),
+            (compared.shadow_average_precision, compared.shadow_roc_auc),
+        ]
+        return ComparisonRecord(
+            digest,
+            digest in shadows.list_digests(),
+            compared.first_height,
+            compared.last_height,
+            compared.transfers,
+            compared.agreeing,
+            compared.outcomes,
+            compared.mean_difference,
+            compared.reported,
+            *(qualities if compared.reported else (None, None)),
         )
 
     def subscribe(self, last_event_id: int | None) -> AsyncIterator[Event]:

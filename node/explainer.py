@@ -12,8 +12,9 @@ import asyncio
 from typing import Final
 
 from consensus.block import Block
-from consensus.ledger.rules import Rules, compute_modules_digest
+from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ACCEPT, REFUSE, Counterfactual, Explanation
+from consensus.ledger.seating import compute_modules_digest
 from consensus.refusal import RefusalEntry
 from consensus.transaction import Transaction
 from node.api.door import ModuleVerdict, VerdictRecord

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from consensus.block import Block, Header
+from consensus.ledger.state import View
 from consensus.vote import Certificate
 from node.chain import Chain
 from node.judge import Judge
@@ -39,11 +40,14 @@ class Finality:
         store: FinalStore,
         judge: Judge,
         on_final: Callable[[tuple[Block, ...]], None],
+        before_final: Callable[[View, Block], None] | None = None,
     ) -> None:
+        """before_final: told of each block, with its parent's view, before the state moves on."""
         self._chain = chain
         self._store = store
         self._judge = judge
         self._on_final = on_final
+        self._before_final = before_final
         self._waiting: Certificate | None = None
         self._is_paused = False
 
@@ -90,6 +94,11 @@ class Finality:
 
     def commit_stored(self, branch: tuple[Block, ...]) -> None:
         """The same, for blocks whose finality is durable already."""
+        if self._before_final is not None:
+            for block in branch:
+                view = self._chain.get_view(block.header.parent_hash)
+                assert view is not None  # the branch hangs together
+                self._before_final(view, block)
         self._chain.finalize(branch[-1].hash)
         header: Header = branch[-1].header
         self._judge.on_finalized(header)

@@ -45,6 +45,7 @@ from node.judge import Judge
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged, Refusals
 from node.metrics import NodeMetrics
+from node.model_watch import ModelWatch
 from node.network.frames import Status
 from node.network.handshake import Identity
 from node.network.transport import Handler, Network
@@ -59,6 +60,7 @@ from node.recovery import recover
 from node.refusal_keeper import RefusalKeeper
 from node.runtime import Host, Runtime
 from node.serving import Serving
+from node.shadows import Shadows
 from node.signature_worker import SignatureWorker
 from node.store.disk import Disk, RealDisk
 from node.store.index import Index
@@ -139,7 +141,9 @@ class FullNode:
             )
             self.refusals.on_added = self.refusal_keeper.note
             self.events = EventRing(self.clock.now_ms() * 1_000)
+            self.model_watch = ModelWatch(self.events, self.chain.final_view)
             identity = Identity(self.node_key, self.rules.chain_id, self.genesis_header.hash)
+            self.shadows = Shadows(self.rules, files.home / "shadows", self.settings.shadows)
             self.door = FrameDoor(self.on_fault)
             self.network = make_network(identity, self.door)
             self.policies = PolicyRoom(
@@ -219,7 +223,7 @@ class FullNode:
             self._on_valid,
             self.on_fault,
         )
-        self.finality = Finality(chain, store, judge, self._on_final)
+        self.finality = Finality(chain, store, judge, self._on_final, self.shadows.before_final)
         self.catching_up = CatchUp(
             rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
@@ -331,6 +335,7 @@ class FullNode:
         self.engines.stop()
         async with AsyncExitStack() as stack:  # in reverse; what fails does not keep the rest from closing
             stack.callback(self.store.close)
+            stack.callback(self.shadows.close)
             stack.callback(self._write_checkpoint)
             stack.callback(self.journal.close)
             stack.callback(self.set_shelf.close)
@@ -426,6 +431,7 @@ class FullNode:
             self.desk.on_final(block.header)
             self.refusal_keeper.on_final(block.header)
             self.herald.on_final(block)
+        self.model_watch.on_final(self.chain.final_view)
         self.accuser.retry()
         self.onions.retry()
         self._send_status()

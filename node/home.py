@@ -25,7 +25,7 @@ NODES_MAX: Final = 64  # processes on one machine; a certificate still fits a pa
 FUNDED_ACCOUNTS: Final = 16  # the second half are issuers; each funds with a nonce window of its own
 ACCOUNT_BALANCE: Final = 2**48  # 16 of them are half of the largest supply, 2^53 - 1
 STAKE: Final = 1_000_000
-OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network with epochs
+OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network
 # Of a new chain with epochs: what is unbonded can be had back after so many of them, and after so long.
 UNBONDING_EPOCHS: Final = 4
 UNBONDING_MS: Final = 60_000
@@ -52,6 +52,7 @@ class NetworkPlan:
     leader_election: str = genesis.LEADER_ROUND_ROBIN
     reporting: str = genesis.REPORTING_LISTED  # who may report; listed are the funded accounts
     reports_min: int = 1
+    module_room_bytes: int = 0  # of an account's row; 0: what the modules need
 
     def __post_init__(self) -> None:
         codec.check_int(self.nodes, "--nodes", low=1, high=NODES_MAX)
@@ -85,6 +86,7 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
             _plan_parameters(plan.clock, plan.epoch_blocks, plan.churn_bp_max, plan.leader_election),
             reporting=plan.reporting,
             reports_min=plan.reports_min,
+            module_room_bytes=plan.module_room_bytes,
         ),
         validators=vote.ValidatorSet(
             tuple(
@@ -94,7 +96,8 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
         ),
         accounts=(
             *((key.address, ACCOUNT_BALANCE) for key in accounts),
-            # Who operates a validator pays fees: to withdraw, to unjail, to accuse a liar, to vote on reports.
+            # Who operates a validator pays fees: to approve a model, to withdraw, to unjail, to accuse a liar, to
+            # vote on reports.
             *((key.address, OPERATOR_BALANCE) for key in validator_keys),
         ),
         reporters=tuple(key.address for key in accounts) if is_listing else (),
@@ -138,6 +141,7 @@ def create_home(
     random_bytes: RandomBytes,
     epoch_blocks: int = 0,
     leader_election: str = genesis.LEADER_ROUND_ROBIN,
+    module_room_bytes: int = 0,
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
 
@@ -154,7 +158,10 @@ def create_home(
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
             timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
-            parameters=_plan_parameters(clock, epoch_blocks, leader_election=leader_election),
+            parameters=replace(
+                _plan_parameters(clock, epoch_blocks, leader_election=leader_election),
+                module_room_bytes=module_room_bytes,
+            ),
             validators=vote.ValidatorSet((vote.Validator(validator_key.public_key, STAKE),)),
             accounts=((validator_key.address, ACCOUNT_BALANCE),),
             reporters=(validator_key.address,),

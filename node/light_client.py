@@ -18,9 +18,10 @@ from consensus import codec, crypto, light
 from consensus.block import Header
 from consensus.errors import Fault, Rejected
 from consensus.forks import Fork
-from consensus.genesis import CLOCK_WORKLOAD, Genesis, ModuleEntry, read_genesis
+from consensus.genesis import CLOCK_WORKLOAD, Genesis, read_genesis
 from consensus.ledger import records as rec
 from consensus.ledger.epochs import EpochSet
+from consensus.ledger.seating import Seating, decode_seating
 from consensus.ledger.state import Account
 from consensus.light import LightSettings, TransactionProof, Trust, Update
 from node.api import light_forms
@@ -143,7 +144,7 @@ class LightClient:
                 return self.trust
         raise Rejected(f"not there after {light.STEPS_MAX} epochs between", field="target", code="steps")
 
-    async def verify_head(self) -> tuple[Trust, tuple[ModuleEntry, ...]]:
+    async def verify_head(self) -> tuple[Trust, Seating]:
         """The last final block, and the modules that its state names. Raises Rejected."""
         document = await self.node.get(f"/v1/light/records/0x{MODULES_KEY.hex()}")
         header, proof = light_forms.read_record_proof(document)
@@ -151,9 +152,7 @@ class LightClient:
         record = light.verify_record(trust.header, proof, MODULES_KEY)
         if record is None:
             raise Rejected("the state names no modules", field="record", code="proof")
-        return trust, tuple(ModuleEntry(*entry) for entry in codec.decode(
-            record, what="modules", bytes_max=light.MODULES_BYTES_MAX
-        ))  # fmt: skip
+        return trust, decode_seating(record)
 
     async def verify_account(self, address: bytes) -> tuple[Trust, Account]:
         """The account as a final state holds it. Raises Rejected; absence cannot be shown."""

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from consensus.errors import AssayError, Fault, Rejected
-from consensus.ledger.rules import Rules
 from node import config
 from node.home import Network
-from node.modules import load_modules
+from node.modules import make_rules
 
 START_SECONDS_MAX: Final = 120  # re-executing what a checkpoint does not cover may take a while
 STOP_SECONDS_MAX: Final = 10  # a node writes a checkpoint and closes; then it is killed
@@ -65,7 +64,7 @@ class LocalNetwork:
         # Also warms this process up: what is imported and loaded here, the children share.
         home = self._network.homes[0]
         genesis = config.read_genesis(home)
-        rules = Rules(genesis, load_modules(genesis, home))
+        rules = make_rules(genesis, home)
         self._genesis_hash = rules.create_genesis_state().header.hash
         for home in self._network.homes:
             settings = config.read_config(home)

@@ -16,6 +16,7 @@ from typing import Final
 
 from consensus.errors import Rejected
 from consensus.genesis import Genesis, ModuleEntry
+from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds, ValidationModule
 from ml.discovery import load_module
 
@@ -30,6 +31,11 @@ def load_modules(genesis: Genesis, home: Path) -> tuple[ValidationModule, ...]:
         _load_pinned(entry, _read_artifact(home, entry.digest) or _read_shipped(entry.name))
         for entry in genesis.modules
     )
+
+
+def make_rules(genesis: Genesis, home: Path) -> Rules:
+    """The rules of a chain, with genesis's modules from this home; published ones come from the state."""
+    return Rules(genesis, load_modules(genesis, home), load_module)
 
 
 def find_artifacts(genesis: Genesis, model: bytes | None = None) -> dict[bytes, bytes]:

@@ -37,7 +37,7 @@ def read_node_files(home: Path) -> NodeFiles:
     """Everything in a home but what the node itself writes there. Raises Rejected naming file and field."""
     settings = config.read_config(home)
     genesis = config.read_genesis(home)
-    rules = Rules(genesis, modules.load_modules(genesis, home))
+    rules = modules.make_rules(genesis, home)
     validator_path = home / "validator.key"
     return NodeFiles(
         home,

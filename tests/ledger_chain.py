@@ -20,6 +20,7 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import (
     SCORE_MAX,
     Explanation,
+    ModuleLoader,
     ModuleView,
     ReportColumns,
     Thresholds,
@@ -100,8 +101,14 @@ def make_genesis(
 class Chain:
     """A growing chain: `view` is its tip, `state` what was committed, `blocks` all of it above genesis."""
 
-    def __init__(self, genesis: Genesis | None = None, modules: tuple[object, ...] | None = None) -> None:
-        self.rules = Rules(genesis or make_genesis(), (CountingModule(),) if modules is None else modules)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        genesis: Genesis | None = None,
+        modules: tuple[object, ...] | None = None,
+        load_module: ModuleLoader | None = None,
+    ) -> None:
+        given = (CountingModule(),) if modules is None else modules
+        self.rules = Rules(genesis or make_genesis(), given, load_module)  # type: ignore[arg-type]
         self.state = self.rules.create_genesis_state()
         self.view: View = self.state.view()
         self.blocks: list[Block] = []

@@ -70,6 +70,11 @@ ONIONS: Final = "pytest tests/unit/test_onion_keeper.py"
 KEEPER: Final = "node/onion_keeper.py"
 VOTING_KEYS: Final = "pytest tests/unit/test_voting_keys.py"
 ENGINE_HOST: Final = "pytest tests/unit/test_engine_host.py"
+MODELS: Final = "pytest tests/unit/test_publication.py tests/unit/test_seating.py tests/unit/test_motions.py"
+JUDGING, SEATING, PUBLICATION, KNOWN_MODELS, MOTION, APPROVAL = (
+    f"consensus/ledger/{name}.py"
+    for name in ("judging", "seating", "publication", "models", "motion", "approval")
+)
 LIGHT_CLIENT: Final = "consensus/light.py"
 NODE_JOURNAL: Final = "node/journal.py"
 NODE_OBSERVATION: Final = "node/observation.py"
@@ -80,6 +85,9 @@ STAKES_WORLD: Final = "simulate --full-nodes --epoch-blocks 4 --runs 6 --jobs 1"
 STAKES_RESTLESS: Final = "simulate --full-nodes --epoch-blocks 3 --unrest 1 --runs 8 --jobs 1"
 LIARS_WORLD: Final = f"{STAKES_WORLD} --villain equivocator"
 STAKES_SEEDS: Final = "pytest tests/simulation/test_node_world_staking.py -k broke"
+
+
+MODEL_LIFE: Final = f"{NODES} --model-switches 2"
 
 
 def tell(story: str) -> str:
@@ -483,6 +491,7 @@ REPORT_MUTANTS: Final = (
     _mutant("told-too-soon", "the modules are told when enough reporters agree", REPORTS, (CASES, "case.standing >= parameters.reports_min", "case.standing >= 1")),
     _mutant("told-for-ever", "the modules are told when too few reports stand", REPORTS, (CASES, "    elif not is_enough and case.told_height:", "    elif case.finding == FALSE and case.told_height:")),
     _mutant("memo-lost", "what a module noted is given back", REPORTS, ("consensus/ledger/execution.py", "    if not any(report.is_withdrawn for report in reports):", "    if reports:")),
+    _mutant("note-of-other-rows", "what was noted belongs to the rows it was noted with", ("pytest tests/unit/test_ledger_judging.py",), ("consensus/ledger/execution.py", "report.memos.get((seat.place.start, seat.generation), 0)", "report.memos.get((seat.place.start, 0), 0)")),
     _mutant("pair-ignored", "the same two accounts count once in a period", REPORTS, (CASES, "is_repeated = not _take_pair(work, reported)", "is_repeated = False")),
     _mutant("pair-kept", "what is taken back makes room for the next", REPORTS, (CASES, "    if work.records.get(key) == reported.id:", "    if work.records.get(key) is None:")),
     _mutant("filed-again", "what was taken back is not filed again", REPORTS, (REPORT_KIND, "if cases.find_filing(work.records, key, cases.WITHDRAWN, tx.sender) is not None:", "if tx.sender == tx.receiver:")),
@@ -507,7 +516,39 @@ REPORT_MUTANTS: Final = (
     _mutant("stain-kept", "rows forget a report that is taken back", ("pytest tests/unit/test_report_rows.py",), ("ml/rings.py", "max(stains - (memo & STAINED > 0), 0)", "max(stains, 0)")),
 )  # fmt: skip
 
+MODEL_MUTANTS: Final = (
+    _mutant("switch-one-block-late", "a change holds from its height on", (MODEL_LIFE, MODELS), (MOTION, "prefix = rec.NAMESPACE_SCHEDULE + (height + 1).to_bytes(8, \"big\")", "prefix = rec.NAMESPACE_SCHEDULE + height.to_bytes(8, \"big\")")),
+    _mutant("approvals-without-stake", "only operators of the epoch's set approve", (MODELS,), (APPROVAL, "if not epochs.get_set(work.records, work.epoch).get_stake(tx.sender):", "if not tx.sender:")),
+    _mutant("two-thirds-decide", "more than two thirds", (MODELS,), (MOTION, "3 * approved > 2 * total", "3 * approved >= 2 * total")),
+    _mutant("half-decides", "more than two thirds", (MODEL_LIFE, MODELS), (MOTION, "3 * approved > 2 * total", "2 * approved > total")),
+    _mutant("former-stake-counts", "approvals count by the set of the last one's epoch", (MODELS,), (MOTION, "approved = sum(epoch_set.get_stake(operator) for operator in approvers)", "approved = tally.approved_units + epoch_set.get_stake(approver)")),
+    _mutant("approved-twice", "one approval each", (MODELS,), (APPROVAL, "if tx.sender in tally.approvers:", "if tx.sender in ():")),
+    _mutant("no-notice", "what is decided is known some blocks before", (MODEL_LIFE, MODELS), (APPROVAL, "if not first <= proposed.height <= last:", "if not proposed.height <= last:")),
+    _mutant("motions-kept", "a motion is forgotten at its height", (MODELS,), (MOTION, "if int.from_bytes(key[1:9], \"big\") > height + 1:", "if int.from_bytes(key[1:9], \"big\") > 0:")),
+    _mutant("decided-alike", "at its time a decision must still fit", (MODELS,), (SEATING, "    if in_place_of and predecessor is None:\n        return seating, Outcome.NOT_SEATED\n", "")),
+    _mutant("others-rows-read", "rows of another generation read as zeros", (MODELS,), (JUDGING, "        if self.generation:\n            # No row", "        if self.generation < 0:\n            # No row")),
+    _mutant("rows-untagged", "a row that is written gets its slot's generation", (MODELS,), (JUDGING, "            rows[:, self.place.start - 1] = self.generation\n", "            pass\n")),
+    _mutant("generation-stays", "who reads other rows begins a generation", (MODELS,), (SEATING, "generation=slot.generation + 1", "generation=slot.generation")),
+    _mutant("rows-thrown-away", "who reads the same rows goes on with them", (MODELS,), (SEATING, "return slots, predecessor.slot", "pass")),
+    _mutant("room-overrun", "rows fit the room", (MODELS,), (SEATING, "if seating.size_bytes + need > room_bytes or len(slots) == SLOTS_MAX:", "if len(slots) == SLOTS_MAX:")),
+    _mutant("watcher-counts", "what one of weight nothing says does not count", (MODELS,), (JUDGING, "        if seat.weight:\n            opinions.append", "        if seat:\n            opinions.append")),
+    _mutant("weights-ignored", "a weighted score weighs", (MODELS,), (JUDGING, "score += weight * opinion.verdicts.score", "score += opinion.verdicts.score")),
+    _mutant("digest-unchecked", "a model computes the digest that was announced", (MODELS,), (PUBLICATION, "if module.digest != manifest.digest:", "if not manifest.digest:")),
+    _mutant("artifact-unchecked", "an artifact is what was announced", (MODELS,), (PUBLICATION, "            _check_hash(work, publication_id, chunk)\n", "            pass\n")),
+    _mutant("chunks-for-nothing", "every byte of an artifact is paid for", (MODELS,), (PUBLICATION, "if tx.fee < fee_min:", "if tx.fee < 0:")),
+    _mutant("publications-kept", "what nobody approved is forgotten", (MODELS,), (KNOWN_MODELS, "if int.from_bytes(key[1:9], \"big\") >= now_ms:", "if now_ms >= 0:")),
+    _mutant("approved-forgotten", "what was approved stays", (MODELS,), (KNOWN_MODELS, "records = put_publication(records, model.publication, replace(publication, expires_ms=0))", "pass")),
+)  # fmt: skip
+
 MUTANTS: Final = {
     mutant.name: mutant
-    for mutant in (*ENGINE, *JOURNAL_MUTANTS, *LEDGER_MUTANTS, *STAKE_MUTANTS, *REPORT_MUTANTS, *ROOMS)
+    for mutant in (
+        *ENGINE,
+        *JOURNAL_MUTANTS,
+        *LEDGER_MUTANTS,
+        *STAKE_MUTANTS,
+        *REPORT_MUTANTS,
+        *MODEL_MUTANTS,
+        *ROOMS,
+    )
 }

@@ -82,7 +82,7 @@ class ReportChain(Chain):
 
     def count(self) -> int:
         """Reports that the module holds against the shop."""
-        return int.from_bytes(self.view.get_module_rows(SHOP.address)[2:4], "big")
+        return int.from_bytes(self.view.get_module_rows(SHOP.address)[3:5], "big")
 
     def check_money(self) -> None:
         assert compute_money(self.state).total == self.view.supply

@@ -75,7 +75,7 @@ def check_header(rules: Rules, view: View, block: Block, now_ms: int | None) -> 
     refusal.check_head(refusal.get_head(header))
     next_set = epochs.get_next_set(view.records, epoch, parameters.epoch_blocks)
     for name, digest, expected_digest in (
-        ("modules_digest", header.modules_digest, rules.modules_digest),
+        ("modules_digest", header.modules_digest, rules.find_panel(view).digest),
         ("validators_digest", header.validators_digest, epoch_set.validators.digest),
         ("next_validators_digest", header.next_validators_digest, next_set.validators.digest),
     ):

@@ -12,8 +12,8 @@ Leaves out: who may report (reporters.py), disputes' own records (dispute.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +53,11 @@ FALSE: Final = 2  # and here wrong
 FINDING_NAMES: Final = ("none", "upheld", "false")
 
 _CASE_BYTES_MAX: Final = 128
+_MEMO_BYTES: Final = 4  # place, generation, what was noted; of eight modules at most
 _TRANSFERS_KEPT: Final = 256  # read by mempool, proposer and judge
+
+
+Memos = Mapping[tuple[int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Case:
     """A reported transfer. standing: filings that stand; newest_ms: the newest filing's time.
 
     told_height: the block in which the modules were told, 0 when they do not know of it (or no more).
-    memos: what each module noted then, a byte each; finding: of a vote about it.
+    memos: what modules noted then, by where their rows lie and of which generation (judging.Seat); what was not
+    noted is left out. finding: of a vote about it.
     """
 
     sender: bytes
@@ -71,7 +76,7 @@ class Case:
     newest_ms: int = 0
     told_height: int = 0
     finding: int = UNSETTLED
-    memos: bytes = b""
+    memos: Memos = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Reported:
     source: bytes
     case: bytes
     is_withdrawn: bool = False
-    memos: bytes = b""
+    memos: Memos = field(default_factory=dict)
     is_repeated: bool = False
 
 
@@ -145,11 +150,19 @@ def walk_cases(records: Records) -> Iterator[tuple[bytes, Case]]:
 
 def _encode_case(case: Case) -> bytes:
     numbers = (case.score, case.standing, case.newest_ms, case.told_height, case.finding)
-    return codec.encode((case.sender, case.receiver, *numbers, case.memos))
+    memos = b"".join(
+        place.to_bytes(2, "big") + bytes((generation, memo))
+        for (place, generation), memo in sorted(case.memos.items())
+    )
+    return codec.encode((case.sender, case.receiver, *numbers, memos))
 
 
 def _decode_case(value: bytes) -> Case:
-    return Case(*codec.decode_flat(value, what="case", bytes_max=_CASE_BYTES_MAX, count=8))
+    fields: tuple[Any, ...] = codec.decode_flat(value, what="case", bytes_max=_CASE_BYTES_MAX, count=8)
+    raw: bytes = fields[7]
+    starts = range(0, len(raw), _MEMO_BYTES)
+    memos = {(int.from_bytes(raw[at : at + 2], "big"), raw[at + 2]): raw[at + 3] for at in starts}
+    return replace(Case(*fields), memos=memos)
 
 
 def _get_filing_key(case_key: bytes, status: int, reporter: bytes) -> bytes:
@@ -196,7 +209,7 @@ def apply_standing(work: Work, key: bytes, case: Case, reported: Transaction, so
         work.reports.append(_make_row(work, key, case, reported, source, is_repeated=is_repeated))
     elif not is_enough and case.told_height:
         work.reports.append(_make_row(work, key, case, reported, source, is_withdrawn=True))
-        case = replace(case, told_height=0, memos=b"")
+        case = replace(case, told_height=0, memos={})
         _leave_pair(work, reported)
     work.cases[key] = case
 
@@ -249,11 +262,15 @@ def _make_row(
     )
 
 
-def write_cases(work: Work, memos: NDArray[np.uint8]) -> None:
-    """At the block's end: its cases, with what the modules noted (uint8[m, modules]) of each report."""
-    for row, noted in zip(work.reports, memos, strict=True):
+def write_cases(work: Work, memos: NDArray[np.uint8], seats: Sequence[tuple[int, int]]) -> None:
+    """At the block's end: its cases, with what the modules noted (uint8[m, seats]) of each report.
+
+    seats: where each module's rows lie (0: it keeps none), and their generation.
+    """
+    for row, noted in zip(work.reports, memos.tolist(), strict=True):
         if not row.is_withdrawn:
-            work.cases[row.case] = replace(work.cases[row.case], memos=noted.tobytes())
+            kept = {seat: memo for seat, memo in zip(seats, noted, strict=True) if memo and seat[0]}
+            work.cases[row.case] = replace(work.cases[row.case], memos=kept)
     for key, case in work.cases.items():
         work.records = work.records.put(key, _encode_case(case))
 

@@ -34,7 +34,7 @@ from consensus.ledger.block_checks import (
     name_transaction,
 )
 from consensus.ledger.cases import Reported, write_cases
-from consensus.ledger.judging import Judgment
+from consensus.ledger.judging import Judgment, Panel
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.scoring import ReportColumns, TransferColumns
 from consensus.ledger.state import ROW_FIXED_BYTES, Delta, View, compute_state_root
@@ -89,13 +89,16 @@ def build_report_columns(reports: Sequence[Reported]) -> ReportColumns:
     )
 
 
-def build_memos(reports: Sequence[Reported], modules: int) -> NDArray[np.uint8] | None:
-    """uint8[m, modules]: what they noted of the reports that are withdrawn, 0 of others; None: of all."""
+def build_memos(reports: Sequence[Reported], panel: Panel) -> NDArray[np.uint8] | None:
+    """uint8[m, seats]: what they noted of the reports that are withdrawn, 0 of others; None: of all."""
     if not any(report.is_withdrawn for report in reports):
         return None
-    # A module that took a seat since then noted nothing, one that left it is not asked.
-    noted = b"".join(report.memos[:modules].ljust(modules, b"\0") for report in reports)
-    return np.frombuffer(noted, dtype=np.uint8).reshape(-1, modules)
+    # Who took over a seat's rows since then took over what was noted with them; other rows were not there.
+    noted = [
+        [report.memos.get((seat.place.start, seat.generation), 0) for seat in panel.seats]
+        for report in reports
+    ]
+    return np.array(noted, dtype=np.uint8).reshape(len(reports), len(panel.seats))
 
 
 def build_block(
@@ -117,7 +120,7 @@ def build_block(
     certificate: the parent's, None in the first block of an epoch. reveal: for the beacon (beacon.py), or
     empty. refusals: the proposer's log. A tail leaves both out. Candidates' signatures were checked before.
     """
-    rules.check_modules(view)
+    panel = rules.find_panel(view)
     try:
         place = compute_place(epoch, view, rules.parameters)
         epoch_set = epochs.get_set(view.records, epoch)
@@ -145,7 +148,7 @@ def build_block(
             pool.deferred += chosen
             chosen = ()
         work, chosen = _select(rules, view, chosen, proposer, now_ms, pool)
-        judgment = _judge(rules, work, chosen, is_strict=False)
+        judgment = _judge(rules, panel, work, chosen, is_strict=False)
         failed = {work.reports[place].source for place in judgment.failed_reports}
         kept = _take_accepted(rules, chosen, judgment, failed, pool)
         if len(kept) == len(chosen):
@@ -154,7 +157,7 @@ def build_block(
     free = _FreeFields(epoch, view_number, proposer_key, work.timestamp_ms, reveal, refusals)
     scores, outcomes = _list_verdicts(rules, chosen, judgment)
     root = blk.compute_transactions_root(chosen, scores, outcomes)
-    header, delta = _seal(rules, view, work, judgment, len(chosen), root, free, certificate)
+    header, delta = _seal(rules, panel, view, work, judgment, len(chosen), root, free, certificate)
     block = Block(header, tuple(chosen), scores, outcomes, certificate)
     return Built(block, delta, tuple(pool.refused), tuple(pool.deferred), tuple(pool.rejected))
 
@@ -163,9 +166,9 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
     """What `block` changes in its parent's `view`.
 
     Raises Rejected naming the first difference, NotYet when its time is ahead of `now_ms` (the local
-    clock; None skips that), Fault when this node runs other modules than the chain.
+    clock; None skips that), Fault when this node cannot make the modules that judge it.
     """
-    rules.check_modules(view)
+    panel = rules.find_panel(view)
     header = block.header
     check_header(rules, view, block, now_ms)
     head = get_head(header)
@@ -188,6 +191,7 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
         block.transactions,
         chain_id=rules.chain_id,
         proposer=proposer,
+        shelf=rules.shelf,
     )
     for place, tx in enumerate(block.transactions):
         try:
@@ -195,12 +199,12 @@ def check_block(rules: Rules, view: View, block: Block, now_ms: int | None) -> D
         except (Rejected, NotYet) as error:
             # The block's time and parent are fixed: what is not yet valid in it never is.
             raise name_transaction(place, tx, error) from None
-    judgment = _judge(rules, work, block.transactions, is_strict=True)
+    judgment = _judge(rules, panel, work, block.transactions, is_strict=True)
     scores, outcomes = _list_verdicts(rules, block.transactions, judgment)
     check_verdicts(block, scores, outcomes)
     root = block.compute_transactions_root()  # its scores and outcomes are the recomputed ones by now
     count = len(block.transactions)
-    expected, delta = _seal(rules, view, work, judgment, count, root, free, block.parent_certificate)
+    expected, delta = _seal(rules, panel, view, work, judgment, count, root, free, block.parent_certificate)
     _check_roots(header, expected)
     return delta
 
@@ -259,7 +263,15 @@ def _select(
             break
         sound.append(tx)
     start_ms = parent_ms if is_workload else max(parent_ms, now_ms)
-    work = Work(view, parameters, start_ms, sound, chain_id=rules.chain_id, proposer=proposer)
+    work = Work(
+        view,
+        parameters,
+        start_ms,
+        sound,
+        chain_id=rules.chain_id,
+        proposer=proposer,
+        shelf=rules.shelf,
+    )
     chosen: list[Transaction] = []
     awaited: set[bytes] = set()  # accounts of transactions that were put off: they may bring the money
     for tx in sound:
@@ -319,13 +331,16 @@ def _get_accounts(tx: Transaction) -> tuple[bytes, ...]:
     return (tx.sender, tx.receiver, *KIND_BY_NUMBER[tx.kind].get_accounts(tx))
 
 
-def _judge(rules: Rules, work: Work, transactions: Sequence[Transaction], *, is_strict: bool) -> Judgment:
+def _judge(
+    rules: Rules, panel: Panel, work: Work, transactions: Sequence[Transaction], *, is_strict: bool
+) -> Judgment:
     scored = [tx for tx in transactions if rules.is_scored(tx)]
     transfers = build_transfer_columns(scored, work.index)
     reports = build_report_columns(work.reports)
     rows = work.rows[:, ROW_FIXED_BYTES:]
-    memos = build_memos(work.reports, len(rules.seats))
-    return judging.judge(rules.seats, transfers, reports, rows, is_strict=is_strict, memos=memos)
+    return judging.judge(
+        panel, transfers, reports, rows, is_strict=is_strict, memos=build_memos(work.reports, panel)
+    )
 
 
 def _list_verdicts(
@@ -343,6 +358,7 @@ def _list_verdicts(
 
 def _seal(
     rules: Rules,
+    panel: Panel,
     view: View,
     work: Work,
     judgment: Judgment,
@@ -357,7 +373,8 @@ def _seal(
     history_root = history.root
     epoch_set = epochs.get_set(view.records, free.epoch)
     next_set = epochs.get_next_set(view.records, free.epoch, rules.parameters.epoch_blocks)
-    write_cases(work, judgment.memos)
+    seats = [(seat.place.start, seat.generation) for seat in panel.seats]
+    write_cases(work, judgment.memos, seats)
     work.close(history_root, epoch_set.index_by_key[free.proposer], certificate, free.reveal)
     slots, rows = work.compute_rows(judgment.local, judgment.rows)
     tree = view.compute_tree_update(slots, rows)
@@ -376,7 +393,7 @@ def _seal(
             account_count, tree.root, work.records.root, history.size, history_root
         ),
         history_root=history_root,
-        modules_digest=rules.modules_digest,
+        modules_digest=panel.digest,
         validators_digest=epoch_set.validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),
@@ -405,7 +422,7 @@ def _seal_tail(
         transactions_root=merkle.EMPTY_ROOT,
         state_root=parent.state_root,
         history_root=parent.history_root,
-        modules_digest=rules.modules_digest,
+        modules_digest=rules.find_panel(view).digest,
         validators_digest=epochs.get_set(view.records, free.epoch).validators.digest,
         next_validators_digest=next_set.validators.digest,
         certificate_digest=blk.compute_certificate_digest(certificate),

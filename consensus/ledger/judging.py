@@ -1,7 +1,9 @@
 """Judging: what the chain's modules say about a block, and what they write.
 
 A module sees the rows of the accounts that its columns name, nothing else; the ledger checks what it
-answers (types, shapes, ranges). With several modules the worst outcome and the highest score count.
+answers (types, shapes, ranges). Of several modules the worst outcome and the highest score count, or the
+weighted mean of their scores by thresholds of its own. A module of weight 0 watches: its rows go on, what
+it says counts for nothing, and when it fails only its own answer is lost.
 
 A module fails on a transaction when it raises or breaks its contract. That transaction is refused, with
 the highest score, the same way on every node: the shortest failing beginning of the block is searched
@@ -35,11 +37,50 @@ _Answer = tuple[scoring.Verdicts, Rows]
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A module's place in the chain: its thresholds, and where its bytes lie in the module rows."""
+    """A module's place in the chain: its thresholds, and where its bytes lie in the module rows.
+
+    The byte before `place` is their tag: rows of another generation read as zeros (seating.py).
+    """
 
     module: ValidationModule
     thresholds: Thresholds
     place: slice
+    weight: int = 1
+    generation: int = 0
+
+    def read_rows(self, rows: Rows) -> Rows:
+        """uint8[k, row_bytes]: the module's own part of these module rows, read-only."""
+        own: Rows
+        if self.generation:
+            # No row is newer than its slot, so that rows of generation 0 need not be looked at.
+            is_own = rows[:, self.place.start - 1] == self.generation
+            own = rows[:, self.place] * is_own[:, None]
+        else:
+            own = np.ascontiguousarray(rows[:, self.place])
+        own.flags.writeable = False
+        return own
+
+    def write_rows(self, rows: Rows, written: Rows) -> None:
+        """Puts the module's answer into its part of `rows`."""
+        rows[:, self.place] = written
+        if self.generation:
+            rows[:, self.place.start - 1] = self.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Who judges one block. combined: thresholds of the weighted score; None: the worst counts."""
+
+    seats: tuple[Seat, ...]
+    combined: Thresholds | None
+    digest: bytes  # what the block's header says of it
+
+    def get_label(self, seat: Seat) -> str:
+        """The module's name; where two have one name, with the beginning of its digest."""
+        name = seat.module.name
+        if sum(other.module.name == name for other in self.seats) == 1:
+            return name
+        return f"{name}@{seat.module.digest[:4].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +97,20 @@ class Judgment:
     failed_reports: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """What one module says of the transfers. is_failed: bool[n], those that it fails on."""
+
+    verdicts: scoring.Verdicts
+    is_failed: NDArray[np.bool_]
+
+
 class _Failure(Exception):
     """A module failed on these columns."""
 
 
 def judge(
-    seats: Sequence[Seat],
+    panel: Panel,
     transfers: TransferColumns,
     reports: ReportColumns,
     rows: Rows,
@@ -81,34 +130,60 @@ def judge(
     places = np.split(inverse.astype(np.int64), [count, 2 * count, 2 * count + report_count])
     transfers = TransferColumns(places[0], places[1], transfers.amount, transfers.timestamp_ms)
     named_reports = replace(reports, sender=places[2], receiver=places[3])
-    new_memos = np.zeros((report_count, len(seats)), dtype=np.uint8)
-    score = np.zeros(count, dtype=np.int64)
-    outcome = np.zeros(count, dtype=np.uint8)
+    new_memos = np.zeros((report_count, len(panel.seats)), dtype=np.uint8)
     old_rows = rows[local]
     new_rows = old_rows.copy()
     failed_reports: set[int] = set()
-    for number, seat in enumerate(seats):
+    opinions: list[tuple[int, _Opinion]] = []
+    for number, seat in enumerate(panel.seats):
         reports = named_reports if memos is None else replace(named_reports, memo=memos[:, number].copy())
-        view_rows = np.ascontiguousarray(old_rows[:, seat.place])
-        view_rows.flags.writeable = False
-        view = ModuleView(view_rows, seat.thresholds)
+        view = ModuleView(seat.read_rows(old_rows), seat.thresholds)
         try:
             verdicts, written = _evaluate(seat.module, transfers, reports, view)
+            opinion = _Opinion(verdicts, np.zeros(count, dtype=np.bool_))
         except _Failure as failure:
-            if is_strict:
+            if is_strict and seat.weight:
                 raise Rejected(
                     f'module "{seat.module.name}" fails on its transactions ({failure})',
                     field="block.transactions",
                     code="refused",
                 ) from None
-            verdicts, written, failed = _evaluate_surviving(seat.module, transfers, reports, view)
-            failed_reports |= failed
-        np.maximum(score, verdicts.score, out=score)
-        np.maximum(outcome, verdicts.outcome, out=outcome)
-        new_rows[:, seat.place] = written
-        if verdicts.memo is not None:
-            new_memos[:, number] = verdicts.memo
-    return Judgment(score, outcome, local, new_rows, new_memos, tuple(sorted(failed_reports)))
+            if seat.weight:
+                opinion, written, failed = _evaluate_surviving(seat.module, transfers, reports, view)
+                failed_reports |= failed
+            else:
+                opinion, written = _watch_surviving(seat.module, transfers, reports, view)
+        seat.write_rows(new_rows, written)
+        if opinion.verdicts.memo is not None:
+            new_memos[:, number] = opinion.verdicts.memo
+        if seat.weight:
+            opinions.append((seat.weight, opinion))
+    verdicts = _combine(opinions, panel.combined, count)
+    failed_places = tuple(sorted(failed_reports))
+    return Judgment(verdicts.score, verdicts.outcome, local, new_rows, new_memos, failed_places)
+
+
+def _combine(
+    opinions: Sequence[tuple[int, _Opinion]], combined: Thresholds | None, count: int
+) -> scoring.Verdicts:
+    """(weight, opinion) of those that count; with none of them everything is accepted."""
+    score = np.zeros(count, dtype=np.int64)
+    outcome = np.zeros(count, dtype=np.uint8)
+    if combined is None:
+        for _, opinion in opinions:
+            np.maximum(score, opinion.verdicts.score, out=score)
+            np.maximum(outcome, opinion.verdicts.outcome, out=outcome)
+        return scoring.Verdicts(score, outcome)
+    total = sum(weight for weight, _ in opinions)
+    if not total:
+        return scoring.Verdicts(score, outcome)
+    for weight, opinion in opinions:
+        score += weight * opinion.verdicts.score  # below 8 * 10^4 * 10^4
+    verdicts = scoring.Verdicts.from_scores(score // total, combined)
+    for _, opinion in opinions:  # what a module fails on is refused, whatever the others say
+        verdicts.score[opinion.is_failed] = scoring.SCORE_MAX
+        verdicts.outcome[opinion.is_failed] = scoring.REFUSE
+    return verdicts
 
 
 def _evaluate(
@@ -143,7 +218,7 @@ def _evaluate(
 
 def _evaluate_surviving(
     module: ValidationModule, transfers: TransferColumns, reports: ReportColumns, view: ModuleView
-) -> tuple[scoring.Verdicts, Rows, set[int]]:
+) -> tuple[_Opinion, Rows, set[int]]:
     """The answer with all that the module fails on refused, and the indices of the failed reports."""
     count = len(transfers)
     places = np.arange(count + len(reports))
@@ -187,7 +262,23 @@ def _evaluate_surviving(
     if verdicts.memo is not None:
         memo[is_kept[count:]] = verdicts.memo
     failed = np.flatnonzero(~is_kept[count:]).tolist()
-    return scoring.Verdicts(score, outcome, memo), rows, set(failed)
+    return _Opinion(scoring.Verdicts(score, outcome, memo), ~is_kept[:count]), rows, set(failed)
+
+
+def _watch_surviving(
+    module: ValidationModule, transfers: TransferColumns, reports: ReportColumns, view: ModuleView
+) -> tuple[_Opinion, Rows]:
+    """What one that watches, and fails, answers without what it fails on; its rows as they were, if it fails on
+    nothing at all."""
+    try:
+        return _evaluate_surviving(module, transfers, reports, view)[:2]
+    except Fault as fault:
+        if isinstance(fault.__cause__, MemoryError):
+            raise
+        none = scoring.Verdicts(
+            np.zeros(len(transfers), dtype=np.int64), np.zeros(len(transfers), dtype=np.uint8)
+        )
+        return _Opinion(none, np.ones(len(transfers), dtype=np.bool_)), view.rows
 
 
 def _take(columns: _Columns, wanted: NDArray[np.bool_]) -> _Columns:

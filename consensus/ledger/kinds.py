@@ -6,10 +6,12 @@ from typing import Final
 
 from consensus.errors import Rejected
 from consensus.ledger.accusation import EVIDENCE
+from consensus.ledger.approval import APPROVE_MOTION
 from consensus.ledger.beacon import COMMIT
 from consensus.ledger.bond import BOND
 from consensus.ledger.dispute import DISPUTE_REPORT, RECLAIM_DEPOSIT, VOTE_REPORT
 from consensus.ledger.kind import Kind
+from consensus.ledger.publication import PUBLISH_MODEL
 from consensus.ledger.registration import LEAVE_REPORTER, REGISTER_REPORTER
 from consensus.ledger.report import REPORT
 from consensus.ledger.retraction import WITHDRAW_REPORT
@@ -29,6 +31,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     ROTATE_KEY,
     EVIDENCE,
     COMMIT,
+    PUBLISH_MODEL,
+    APPROVE_MOTION,
     REGISTER_REPORTER,
     LEAVE_REPORTER,
     WITHDRAW_REPORT,

@@ -37,12 +37,20 @@ NAMESPACE_VOTING_KEY: Final = b"\x08"  # a voting key (33 bytes): whose it is
 NAMESPACE_RANK: Final = b"\x09"  # 2^64 - 1 - stake (8), serial (8): candidates, the richest first
 NAMESPACE_STAKING: Final = b"\x0a"  # one byte, see STAKING_*
 NAMESPACE_ONION: Final = b"\x0b"  # an operator's address, see beacon.py
+# The models', see models.py and motion.py.
+NAMESPACE_MODEL: Final = b"\x10"  # a model's digest (32): what may be seated
+NAMESPACE_PUBLICATION: Final = b"\x11"  # its id (32): an artifact on its way, or here
+NAMESPACE_ARTIFACT: Final = b"\x12"  # a publication's id (32), a number (2): a chunk
+NAMESPACE_EXPIRY: Final = b"\x13"  # a time (8), a publication's id (32): forgotten after it
+NAMESPACE_MOTION: Final = b"\x14"  # a height (8), a motion's digest (32)
+NAMESPACE_SCHEDULE: Final = b"\x15"  # a height (8), that of the decision (8), a motion's digest (32)
+NAMESPACE_MODULES: Final = b"\x16"  # a height (8): which modules judge from it on, and why
 STAKING_COUNTERS: Final = b"\x00"
 STAKING_PARTICIPATION: Final = b"\x01"
 STAKING_MIX: Final = b"\x02"  # of the beacon
 PARAMETER_GENESIS: Final = b"\x00"  # the genesis digest
 PARAMETER_SUPPLY: Final = b"\x01"  # money of genesis, issued, burned: 8 bytes each, big-endian
-PARAMETER_MODULES: Final = b"\x02"  # canonical list of the active modules
+PARAMETER_MODULES: Final = b"\x02"  # who judges the next block, see seating.py
 
 
 def get_kind_namespace(kind: int) -> bytes:

@@ -4,7 +4,8 @@ The door to the ledger. What a transaction must look like (`check_form`), whethe
 mempool (`check_admission`), what the modules say (`evaluate`, `explain`), and blocks (`build_block`,
 `check_block`, see execution.py). All of it is pure: views in, answers out.
 
-Invariant: a Rules holds exactly the modules that genesis names, by digest.
+Invariant: a Rules holds the modules that genesis names, by digest, and makes others of the artifacts in a
+view's state. Which of them judge, the view says: nothing outside the state does.
 """
 
 from __future__ import annotations
@@ -19,24 +20,36 @@ from consensus import block as blk
 from consensus import codec, crypto, merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, Genesis, Parameters
-from consensus.ledger import epochs, execution, judging, scoring, staking
+from consensus.genesis import CLOCK_WORKLOAD, COMBINATION_WEIGHTED, Genesis, Parameters
+from consensus.ledger import epochs, execution, judging, models, motion, scoring, staking
 from consensus.ledger import records as rec
 from consensus.ledger.block_checks import check_jump
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.execution import Built
-from consensus.ledger.judging import Seat
+from consensus.ledger.judging import Panel, Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
+from consensus.ledger.publication import make_sound
 from consensus.ledger.records import Records
 from consensus.ledger.reporters import LISTED, Reporter, put_reporter
 from consensus.ledger.scoring import (
     Counterfactual,
     Explanation,
+    ModuleLoader,
     ModuleView,
+    Thresholds,
     TransferColumns,
     ValidationModule,
     Verdicts,
+    get_rows_key,
 )
+from consensus.ledger.seating import (
+    Seating,
+    compute_modules_digest,
+    decode_seating,
+    encode_seating,
+    seat_genesis,
+)
+from consensus.ledger.shelf import ModuleShelf
 from consensus.ledger.staking import Counters, Stake
 from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
 from consensus.ledger.supply import Supply, put_supply
@@ -45,7 +58,7 @@ from consensus.merkle import CompactRange
 from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction, compute_signing_digest
 
-MODULES_TAG: Final = b"assay/modules/1"
+PANELS_KEPT: Final = 8  # of views on both sides of a change; more are made again in microseconds
 NO_PROPOSER: Final = bytes(crypto.KEY_BYTES)  # of block 0
 
 
@@ -53,23 +66,24 @@ NO_PROPOSER: Final = bytes(crypto.KEY_BYTES)  # of block 0
 class Rules:
     """genesis: the chain. modules: one per entry of genesis.modules, in that order.
 
+    load_module: makes a module of a published artifact; without it no published one can judge.
     row_bytes: the size of an account's row in the state, what its creation is charged for.
-    Raises Rejected when a module is not the one that genesis names.
+    Raises Rejected when a module is not the one that genesis names, or its rows do not fit.
     """
 
     genesis: Genesis
     modules: tuple[ValidationModule, ...] = ()
-    seats: tuple[Seat, ...] = field(init=False, repr=False)
+    load_module: ModuleLoader | None = None
+    shelf: ModuleShelf = field(init=False, repr=False, compare=False)
+    first_seating: Seating = field(init=False, repr=False)
     row_bytes: int = field(init=False)
     issuers: frozenset[bytes] = field(init=False, repr=False)
-    modules_record: bytes = field(init=False, repr=False)
-    modules_digest: bytes = field(init=False, repr=False)
+    _panels: dict[bytes, Panel] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         entries = self.genesis.modules
         if len(self.modules) != len(entries):
             raise Rejected(f"{len(self.modules)} are given, genesis names {len(entries)}", field="modules")
-        seats, start = [], 0
         for module, entry in zip(self.modules, entries, strict=True):
             if module.name != entry.name:
                 raise Rejected(f'is "{module.name}", genesis names "{entry.name}"', field="modules.name")
@@ -80,17 +94,23 @@ class Rules:
                     mend="install the version that this chain runs",
                 )
             codec.check_int(module.row_bytes, "modules.row_bytes", high=scoring.MODULE_ROW_BYTES_MAX)
-            seats.append(Seat(module, entry.thresholds, slice(start, start + module.row_bytes)))
-            start += module.row_bytes
-        record = codec.encode(
-            tuple((m.name, m.digest, m.flag_score_min, m.refuse_score_min) for m in entries)
+        seating = seat_genesis(
+            (entry, get_rows_key(module), module.row_bytes)
+            for module, entry in zip(self.modules, entries, strict=True)
         )
+        room_bytes = self.parameters.module_room_bytes or seating.size_bytes
+        if seating.size_bytes > room_bytes:
+            raise Rejected(
+                f"{room_bytes}, the modules of genesis need {seating.size_bytes}",
+                field="parameters.module_room_bytes",
+                mend=f"use 0 for exactly that, or more than {seating.size_bytes}",
+            )
         put = object.__setattr__
-        put(self, "seats", tuple(seats))
-        put(self, "row_bytes", ROW_FIXED_BYTES + start)
+        put(self, "shelf", ModuleShelf(self.modules, self.load_module))
+        put(self, "first_seating", seating)
+        put(self, "row_bytes", ROW_FIXED_BYTES + room_bytes)
         put(self, "issuers", frozenset(self.genesis.issuers))
-        put(self, "modules_record", record)
-        put(self, "modules_digest", compute_modules_digest(record))
+        put(self, "_panels", {})
 
     @property
     def chain_id(self) -> str:
@@ -121,13 +141,9 @@ class Rules:
         rows = np.zeros((len(addresses), self.row_bytes), dtype=np.uint8)
         rows[:, :ROW_FIXED_BYTES] = np.frombuffer(heads, dtype=np.uint8).reshape(-1, ROW_FIXED_BYTES)
         supply = sum(balances.values()) + self.validators.total
-        parameters = {
-            rec.PARAMETER_GENESIS: genesis.digest,
-            rec.PARAMETER_MODULES: self.modules_record,
-        }
         records = self._create_stakes(put_supply(Records(), Supply(supply)), first_set)
-        for key, value in parameters.items():
-            records = records.put(rec.NAMESPACE_PARAMETER + key, value)
+        records = motion.put_genesis_modules(records, self.first_seating)
+        records = records.put(rec.NAMESPACE_PARAMETER + rec.PARAMETER_GENESIS, genesis.digest)
         for reporter in genesis.reporters:
             records = put_reporter(records, reporter, Reporter(LISTED))
         history = CompactRange()
@@ -146,7 +162,7 @@ class Rules:
             transactions_root=merkle.EMPTY_ROOT,
             state_root=root,
             history_root=history.root,
-            modules_digest=self.modules_digest,
+            modules_digest=compute_modules_digest(encode_seating(self.first_seating)),
             validators_digest=self.validators.digest,
             next_validators_digest=self.validators.digest,
             certificate_digest=blk.compute_certificate_digest(None),
@@ -220,7 +236,15 @@ class Rules:
         if not sound:
             return answers
         parent_ms = view.header.timestamp_ms
-        work = Work(view, self.parameters, parent_ms, sound, chain_id=self.chain_id, proposer=sound[0].sender)
+        work = Work(
+            view,
+            self.parameters,
+            parent_ms,
+            sound,
+            chain_id=self.chain_id,
+            proposer=sound[0].sender,
+            shelf=self.shelf,
+        )
         for place, tx in enumerate(transactions):
             if answers[place] is not None:
                 continue
@@ -243,31 +267,33 @@ class Rules:
         score = np.zeros(len(transactions), dtype=np.int64)
         outcome = np.zeros(len(transactions), dtype=np.uint8)
         places = [place for place, tx in enumerate(transactions) if self.is_scored(tx)]
-        if places and self.seats:
+        panel = self.find_panel(view)
+        if places and panel.seats:
             columns, rows = self._read_columns(view, [transactions[place] for place in places])
             none = execution.build_report_columns(())
-            judgment = judging.judge(self.seats, columns, none, rows, is_strict=False)
+            judgment = judging.judge(panel, columns, none, rows, is_strict=False)
             score[places], outcome[places] = judgment.score, judgment.outcome
         return Verdicts(score, outcome)
 
     def explain(
         self, view: View, transactions: Sequence[Transaction], index: int
     ) -> tuple[tuple[str, Explanation], ...]:
-        """(module name, explanation) of every module for transactions[index] of a block after `view`.
+        """(module's label, explanation) of every module for transactions[index] of a block after `view`.
 
-        Empty for what is not scored. IndexError outside the block.
+        Those that only watch are left out. Empty for what is not scored. IndexError outside the block.
         """
         if not self.is_scored(transactions[index]):
             return ()
         scored = [tx for tx in transactions if self.is_scored(tx)]
         place = sum(self.is_scored(tx) for tx in transactions[:index])
         columns, rows = self._read_columns(view, scored)
+        panel = self.find_panel(view)
         answers = []
-        for seat in self.seats:
-            seat_rows = np.ascontiguousarray(rows[:, seat.place])
-            seat_rows.flags.writeable = False
-            module_view = ModuleView(seat_rows, seat.thresholds)
-            answers.append((seat.module.name, seat.module.explain(columns, module_view, place)))
+        for seat in panel.seats:
+            if seat.weight:
+                module_view = ModuleView(seat.read_rows(rows), seat.thresholds)
+                explanation = seat.module.explain(columns, module_view, place)
+                answers.append((panel.get_label(seat), explanation))
         return tuple(answers)
 
     def prepare_counterfactuals(
@@ -281,13 +307,13 @@ class Rules:
         scored = [tx for tx in transactions if self.is_scored(tx)]
         place = sum(self.is_scored(tx) for tx in transactions[:index])
         columns, rows = self._read_columns(view, scored)
+        panel = self.find_panel(view)
         questions = []
-        for seat in self.seats:
+        for seat in panel.seats:
             find = getattr(seat.module, "find_counterfactuals", None)
-            if find is not None:
-                seat_rows = np.ascontiguousarray(rows[:, seat.place])
-                seat_rows.flags.writeable = False
-                questions.append((seat.module.name, find, ModuleView(seat_rows, seat.thresholds)))
+            if find is not None and seat.weight:
+                module_view = ModuleView(seat.read_rows(rows), seat.thresholds)
+                questions.append((panel.get_label(seat), find, module_view))
         return lambda: tuple((name, find(columns, rows, place)) for name, find, rows in questions)
 
     def _read_columns(
@@ -303,14 +329,52 @@ class Rules:
             view.read_rows(slots)[:, ROW_FIXED_BYTES:],
         )
 
-    def check_modules(self, view: View) -> None:
-        """Raises Fault unless the state names the modules that run here."""
-        if view.modules_record != self.modules_record:
-            raise Fault(
-                "the state names other validation modules than this node runs",
-                field="modules",
-                mend="install the chain's modules",
+    def find_panel(self, view: View) -> Panel:
+        """Who judges the block after `view`, as its state says. Raises Fault when this node cannot make one."""
+        record = view.modules_record
+        panel = self._panels.get(record)
+        if panel is None:
+            panel = self._make_panel(view, record)
+            while len(self._panels) >= PANELS_KEPT:
+                self._panels.pop(next(iter(self._panels)), None)
+            self._panels[record] = panel
+        return panel
+
+    def _make_panel(self, view: View, record: bytes) -> Panel:
+        seating, parameters = decode_seating(record), self.parameters
+        seats = tuple(
+            Seat(
+                self.find_module(view, seat.digest),
+                seat.thresholds,
+                seating.get_place(seat),
+                seat.weight,
+                seating.get_generation(seat),
             )
+            for seat in seating.seats
+        )
+        combined = None
+        if parameters.combination == COMBINATION_WEIGHTED:
+            combined = Thresholds(parameters.combined_flag_score_min, parameters.combined_refuse_score_min)
+        return Panel(seats, combined, compute_modules_digest(record))
+
+    def find_module(self, view: View, digest: bytes) -> ValidationModule:
+        """A module of genesis, or one made of the artifact in this view's state. Raises Fault."""
+        given = self.shelf.get_given(digest)
+        if given is not None:
+            return given
+        model = models.find_model(view.records, digest)
+        found = None if model is None else models.find_publication(view.records, model.publication)
+        if model is None or found is None:
+            raise Fault(f"the state holds no model 0x{digest.hex()}", field="modules")
+        artifact = models.read_artifact(view.records, model.publication, found.manifest)
+        try:
+            return make_sound(self.shelf, found.manifest, artifact, self.row_bytes - ROW_FIXED_BYTES)
+        except Rejected as error:
+            raise Fault(
+                f'the chain\'s module "{model.name}" cannot be made here: {error.problem}',
+                field="modules",
+                mend="install the version that this chain runs",
+            ) from None
 
     def build_block(
         self,
@@ -342,8 +406,3 @@ class Rules:
     def check_block(self, view: View, block: Block, now_ms: int | None) -> Delta:
         """What `block` changes in its parent's `view`. Raises Rejected or NotYet; see execution.py."""
         return execution.check_block(self, view, block, now_ms)
-
-
-def compute_modules_digest(modules_record: bytes) -> bytes:
-    """What a header commits to: the modules that judged its block, as its parent's state names them."""
-    return crypto.hash_bytes(MODULES_TAG + modules_record)

@@ -159,7 +159,10 @@ class Counterfactual:
 
 
 class ValidationModule(Protocol):
-    """A consensus module: deterministic, identified by `digest`, recomputed by every validator."""
+    """A consensus module: deterministic, identified by `digest`, recomputed by every validator.
+
+    It may also have `rows_key`, 32 bytes, and `thresholds`, those it suggests: see `get_rows_key`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -201,3 +204,11 @@ class AdvisingModule(Protocol):
 
 # What an entry point of the group `assay.modules` names: artifact bytes in, module out.
 ModuleFactory = Callable[[bytes], ValidationModule]
+# The same with the name to look under; raises Rejected when nothing sound comes of it.
+ModuleLoader = Callable[[str, bytes], ValidationModule]
+
+
+def get_rows_key(module: ValidationModule) -> bytes:
+    """32 bytes: modules of equal keys read each other's rows. Its digest, unless it states `rows_key`."""
+    key: bytes = getattr(module, "rows_key", module.digest)
+    return key

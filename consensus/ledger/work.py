@@ -28,7 +28,8 @@ from consensus.ledger import records as rec
 from consensus.ledger.cases import Case, Reported
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.report import ANCHORS_MAX
-from consensus.ledger.state import HOT, NONCE_WINDOW, Rows, View
+from consensus.ledger.shelf import ModuleShelf
+from consensus.ledger.state import HOT, NONCE_WINDOW, ROW_FIXED_BYTES, Rows, View
 from consensus.ledger.tree import SLOTS_MAX
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
@@ -52,11 +53,14 @@ class Work:
         *,
         chain_id: str,
         proposer: bytes,
+        shelf: ModuleShelf,
     ) -> None:
         """`proposer`: the 20-byte address of its operator. Every kind's form was checked before."""
         self.parent: Header = view.header
         self.parameters = parameters
         self.chain_id = chain_id
+        self.shelf = shelf
+        self.module_room_bytes = view.row_bytes - ROW_FIXED_BYTES
         self.height = view.header.height + 1
         self.epoch = epochs.compute_epoch(self.height, parameters.epoch_blocks)
         self.timestamp_ms = timestamp_ms

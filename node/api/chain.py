@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
 from consensus import codec, vote
 from consensus.block import encode_block
-from node.api import json_forms
+from node.api import json_forms, model_forms
 from node.api.door import BlockRecord
 from node.api.route import Arguments, Context
 from node.api.transactions import MSGPACK_TYPE, answer, not_found
@@ -95,5 +93,11 @@ async def get_mempool(context: Context, _: web.Request, arguments: Arguments) ->
 
 
 async def get_models(context: Context, _: web.Request, __: Arguments) -> web.StreamResponse:
-    models: list[dict[str, Any]] = [json_forms.form_model(model) for model in context.door.get_models()]
-    return answer({"models": models})
+    return answer(model_forms.form_models(context.door.get_models()))
+
+
+async def compare_model(context: Context, _: web.Request, arguments: Arguments) -> web.StreamResponse:
+    record = await context.door.compare_model(arguments["digest"])
+    if record is None:
+        raise not_found("comparison")
+    return answer(model_forms.form_comparison(record))

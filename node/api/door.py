@@ -19,6 +19,7 @@ from consensus.genesis import Parameters
 from consensus.ledger.scoring import Counterfactual, Explanation
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
+from node.api.model_records import ComparisonRecord, ModelRecord, ModelsRecord
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.report_records import CaseRecord, CasesPage, ReporterRecord, ReportersRecord
 from node.api.stake_records import (
@@ -36,16 +37,6 @@ ReceiptOutcome = Literal["accepted", "refused", "rejected"]
 TransactionStatus = Literal["pending", "final", "refused", "expired"]
 
 EVENT_NAMES: Final = ("head", "finalized", "transaction", "verdict", "evidence", "model", "gap")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRecord:
-    """A consensus module in force: entry-point name, digest (32 bytes), lowest scores that flag and refuse."""
-
-    name: str
-    digest: bytes
-    flag_score_min: int
-    refuse_score_min: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,7 @@ class StatusRecord:
     mempool_transactions: int
     mempool_bytes: int
     parameters: Parameters  # of the chain: what a client needs to choose fee and expiry
-    model: ModelRecord | None  # the first module that judges; None on a chain without one
+    model: ModelRecord | None  # the first that judges, and does not only watch; None if none does
     policies: tuple[PolicyReport, ...] = ()  # this node's own modules
 
 
@@ -332,7 +323,11 @@ class NodeDoor(Protocol):
 
     def get_mempool(self, limit: int) -> MempoolPage: ...
 
-    def get_models(self) -> tuple[ModelRecord, ...]: ...
+    def get_models(self) -> ModelsRecord: ...
+
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        """What this node's shadow log says of a model; None when it has nothing on it."""
+        ...
 
     def get_refusal(self, transaction_id: bytes) -> RefusalRecord | None: ...
 

@@ -16,7 +16,7 @@ from consensus import vote
 from consensus.block import Header
 from consensus.ledger.scoring import OUTCOME_NAMES, Explanation
 from consensus.transaction import Transaction
-from node.api import door, stake_records
+from node.api import door, model_forms, stake_records
 from node.api.kind_forms import KIND_NAMES, form_own
 from node.policies.attendant import PolicyReport
 
@@ -236,15 +236,6 @@ def form_account_proof(proof: door.AccountProof) -> Json:
     }
 
 
-def form_model(model: door.ModelRecord) -> Json:
-    return {
-        "name": model.name,
-        "digest": to_hex(model.digest),
-        "flag_score_min": model.flag_score_min,
-        "refuse_score_min": model.refuse_score_min,
-    }
-
-
 def form_status(status: door.StatusRecord) -> Json:
     final = status.finalized
     return {
@@ -268,7 +259,7 @@ def form_status(status: door.StatusRecord) -> Json:
         "peers": status.peers,
         "syncing": status.syncing,
         "mempool": {"transactions": status.mempool_transactions, "bytes": status.mempool_bytes},
-        "model": None if status.model is None else form_model(status.model),
+        "model": None if status.model is None else model_forms.form_model(status.model),
         "policies": [_form_policy(report) for report in status.policies],
         "parameters": asdict(status.parameters),
     }

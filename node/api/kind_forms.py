@@ -20,11 +20,14 @@ from consensus.errors import Rejected
 from consensus.genesis import WHOLE_BP
 from consensus.ledger import beacon, bond, cases, dispute, report, rotation, unbond
 from consensus.ledger.kinds import KINDS
+from consensus.ledger.motion import decode_motion
 from consensus.transaction import (
+    KIND_APPROVE_MOTION,
     KIND_BOND,
     KIND_COMMIT,
     KIND_DISPUTE_REPORT,
     KIND_EVIDENCE,
+    KIND_PUBLISH_MODEL,
     KIND_RECLAIM_DEPOSIT,
     KIND_REPORT,
     KIND_ROTATE_KEY,
@@ -34,7 +37,9 @@ from consensus.transaction import (
     PAYLOAD_BYTES_MAX,
 )
 from consensus.vote import Evidence, Subject, Vote
+from node.api import model_forms
 from node.api.json_reading import Fields, get_field, read_bytes, read_hex, read_int
+from node.api.model_schemas import CHUNK_SCHEMA, MOTION_SCHEMA
 
 Json = dict[str, Any]
 
@@ -230,6 +235,19 @@ _FORMS: Final[dict[int, KindForm]] = {
         lambda fields: beacon.encode_tip(read_bytes(fields, "layer", crypto.HASH_BYTES)),
     ),
 }
+
+_FORMS[KIND_PUBLISH_MODEL] = KindForm(
+    "publish_model",
+    {"model_chunk": CHUNK_SCHEMA},
+    lambda payload: {"model_chunk": model_forms.form_chunk(payload)},
+    lambda fields: model_forms.read_chunk(get_field(fields, "model_chunk")),
+)
+_FORMS[KIND_APPROVE_MOTION] = KindForm(
+    "approve_motion",
+    {"motion": MOTION_SCHEMA},
+    lambda payload: {"motion": model_forms.form_motion(decode_motion(payload))},
+    lambda fields: model_forms.read_motion(get_field(fields, "motion")),
+)
 
 # Every kind of the ledger has a name in JSON; those that are not above have no fields of their own.
 FORM_BY_KIND: Final = {kind.number: _FORMS.get(kind.number, KindForm(kind.name)) for kind in KINDS}

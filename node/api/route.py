@@ -121,6 +121,13 @@ TRANSACTION_ID: Final = Parameter(
     HASH_SCHEMA,
     lambda text: read_hex(text, "id", crypto.HASH_BYTES, code="path"),
 )
+MODEL_DIGEST: Final = Parameter(
+    "digest",
+    "path",
+    "A model's digest.",
+    HASH_SCHEMA,
+    lambda text: read_hex(text, "digest", crypto.HASH_BYTES, code="path"),
+)
 ADDRESS: Final = Parameter(
     "address",
     "path",

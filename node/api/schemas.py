@@ -12,6 +12,8 @@ from typing import Final
 from consensus.genesis import (
     CLOCK_WALL,
     CLOCK_WORKLOAD,
+    COMBINATION_WEIGHTED,
+    COMBINATION_WORST,
     LEADER_ONION,
     LEADER_ROUND_ROBIN,
     Parameters,
@@ -20,6 +22,7 @@ from consensus.transaction import PAYLOAD_BYTES_MAX
 from ml.policy import Decision
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
+from node.api.model_schemas import build_model_schemas
 from node.api.refusal_forms import build_refusal_schemas
 from node.api.report_forms import build_report_schemas
 from node.api.route import ADDRESS_SCHEMA, HASH_SCHEMA, KEY_SCHEMA, SIGNATURE_SCHEMA
@@ -62,6 +65,7 @@ _TRANSACTION: Final[Json] = {
 _SUBMITTED: Final[Json] = {**_TRANSACTION, "chain_id": TEXT}
 _PARAMETER_NAMES: Final[Json] = {
     "clock": {"enum": [CLOCK_WALL, CLOCK_WORKLOAD]},
+    "combination": {"enum": [COMBINATION_WORST, COMBINATION_WEIGHTED]},
     "leader_election": {"enum": [LEADER_ROUND_ROBIN, LEADER_ONION]},
     "reporting": TEXT,
 }
@@ -252,10 +256,7 @@ def build_schemas(limits: Limits) -> Json:
                 "before": build_or_null(TEXT),
             }
         ),
-        "Model": build_object(
-            {"name": TEXT, "digest": HASH_SCHEMA, "flag_score_min": INT, "refuse_score_min": INT}
-        ),
-        "Models": build_object({"models": build_array(refer("Model"))}),
+        **build_model_schemas(),
         "Status": build_object(
             {
                 "chain_id": TEXT,

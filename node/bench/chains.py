@@ -20,7 +20,7 @@ from consensus.ledger.state import State
 from consensus.transaction import Transaction, decode_transaction
 from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject
 from node import config
-from node.modules import load_modules
+from node.modules import make_rules
 from node.store.store import Store
 
 STEP_MS: Final = 1  # between blocks, at the least
@@ -28,7 +28,7 @@ STEP_MS: Final = 1  # between blocks, at the least
 
 def load_rules(home: Path) -> Rules:
     genesis = config.read_genesis(home)
-    return Rules(genesis, load_modules(genesis, home))
+    return make_rules(genesis, home)
 
 
 class ChainMaker:

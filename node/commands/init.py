@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="round_robin",
         help="of a new chain with --epoch-blocks: leaders in turn (default), or drawn from what validators reveal",
     )
+    parser.add_argument(
+        "--module-room",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="of a new chain: of every account's row, for models that come later (default: what the first one needs)",
+    )
     parser.add_argument("--model", metavar="FILE", help="the fraud model (default: the one that ships)")
     parser.add_argument("--no-refusals", action="store_true", help="score and flag without refusing")
 
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         random_bytes=os.urandom,
         epoch_blocks=args.epoch_blocks,
         leader_election=args.leader_election,
+        module_room_bytes=args.module_room,
     )
     print(f"home       {args.home}")
     print(f"chain      {made.chain_id}  genesis digest 0x{made.digest.hex()}")

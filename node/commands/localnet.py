@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many reporters of a new network must agree before a report counts (default 1)",
     )
     parser.add_argument(
+        "--module-room",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="of every account's row, for models that come later (default: what the first ones need)",
+    )
+    parser.add_argument(
         "--admin",
         action="store_true",
         help="open admin calls that break nodes (cut links, set clocks wrong); token in each home's admin.token",
@@ -156,6 +163,7 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         leader_election=args.leader_election,
         reporting=args.reporting or genesis.REPORTING_LISTED,
         reports_min=1 if args.reports_min is None else args.reports_min,
+        module_room_bytes=args.module_room,
         clock=genesis.CLOCK_WALL if args.epoch_blocks else genesis.CLOCK_WORKLOAD,
         timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )

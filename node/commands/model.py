@@ -1,12 +1,14 @@
-"""`assay model`: train, evaluate, inspect and exchange fraud models."""
+"""`assay model`: train, evaluate, inspect and exchange fraud models, and let a chain decide on them."""
 
 from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
-HELP = "train, evaluate, inspect and exchange fraud models"
+from node.endpoints import add_api_arguments, add_send_arguments
+
+HELP = "train, evaluate, inspect and exchange fraud models; publish, approve, retire them on a chain"
 
 DAYS_HELP: Final = "day (t / 86400, from t = 0)"
 
@@ -18,6 +20,12 @@ ACTIONS: Final = {
     "features": ("node.modelling.exchange", "write_features"),
     "import": ("node.modelling.exchange", "import_model"),
     "export": ("node.modelling.exchange", "export_model"),
+    "publish": ("node.modelling.publishing", "publish"),
+    "approve": ("node.modelling.deciding", "approve"),
+    "retire": ("node.modelling.deciding", "retire"),
+    "rollback": ("node.modelling.deciding", "roll_back"),
+    "list": ("node.modelling.listing", "list_models"),
+    "compare": ("node.modelling.comparing", "compare_models"),
 }
 
 
@@ -83,6 +91,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     give = commands.add_parser("export", help="write a model as ONNX: exact margin and score")
     give.add_argument("--model", metavar="MODEL", help="a model file (default: the one that ships)")
     give.add_argument("--out", required=True, metavar="FILE", help="the .onnx file to write")
+
+    _add_life(commands)
+
+
+def _add_life(commands: Any) -> None:
+    """What happens to a model on a chain."""
+    publish = commands.add_parser("publish", help="bring a model to a chain, where validators may approve it")
+    publish.add_argument("model", metavar="MODEL", help="a model file")
+    publish.add_argument("--name", default="fraud", help="the module that reads it (default fraud)")
+    publish.add_argument("--key", metavar="FILE", help="the account that pays (hex, mode 600)")
+    publish.add_argument("--timeout", default="120s", metavar="D", help="how long to wait (default 120s)")
+    add_api_arguments(publish)
+
+    approve = commands.add_parser(
+        "approve", help="as a validator: let a published model judge from a block on"
+    )
+    approve.add_argument("digest", metavar="DIGEST", help="hex, or its first eight digits or more")
+    place = approve.add_mutually_exclusive_group()
+    place.add_argument(
+        "--in-place-of", metavar="DIGEST", help="whose seat it takes (default: that of the one that judges)"
+    )
+    place.add_argument("--beside", action="store_true", help="give it a seat of its own")
+    _add_seat_arguments(approve)
+    _add_vote_arguments(approve)
+
+    retire = commands.add_parser("retire", help="as a validator: let a model judge no more")
+    retire.add_argument("digest", metavar="DIGEST", help="hex, or its first eight digits or more")
+    _add_vote_arguments(retire)
+
+    back = commands.add_parser("rollback", help="as a validator: back to the model before the present one")
+    _add_seat_arguments(back)
+    _add_vote_arguments(back)
+
+    compare = commands.add_parser(
+        "compare", help="a published model beside those that judge, on what came since"
+    )
+    compare.add_argument("digest", metavar="DIGEST", help="hex, or its first eight digits or more")
+    add_api_arguments(compare)
+
+    add_api_arguments(
+        commands.add_parser("list", help="who judges, what is published, what is being decided")
+    )
+
+
+def _add_seat_arguments(parser: argparse.ArgumentParser) -> None:
+    same = "(default: as that model's whose seat it takes)"
+    parser.add_argument("--flag", type=int, metavar="N", help=f"the lowest score that is flagged {same}")
+    parser.add_argument("--refuse", type=int, metavar="N", help=f"the lowest score that is refused {same}")
+    parser.add_argument("--weight", type=int, metavar="N", help=f"in a weighted score; 0: it watches {same}")
+
+
+def _add_vote_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at", type=int, metavar="HEIGHT", help="from this block on (default: as in an open motion, or soon)"
+    )
+    parser.add_argument("--key", metavar="FILE", help="the operator's private key (hex, mode 600)")
+    parser.add_argument(
+        "--all-validators", action="store_true", help="with --home of a local network: approve with all keys"
+    )
+    add_send_arguments(parser)
+    add_api_arguments(parser)
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:

@@ -53,6 +53,7 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("pauses", float, "whole nodes: chance, each 400 ms, that a process stands still for a while"),
     ("clock-skews", float, "whole nodes: chance, each 400 ms, that a wall clock is set, mostly wrong"),
     ("lost-stores", float, "whole nodes: chance, each 400 ms, that one goes down and loses all its blocks"),
+    ("model-switches", int, "whole nodes: how often, at least, validators decide on models (default 0)"),
     ("faulty-ms", int, "how long the faults last, in simulated ms"),
 )
 ALIASES = {"duplication": ("--duplicate",)}

@@ -255,9 +255,12 @@ async def _ask(client: LightClient, action: str, subject: bytes, since: int | No
             "score": proof.score,
             "outcome": OUTCOME_NAMES[proof.outcome],
         }
-    trust, modules = await client.verify_head()
+    trust, seating = await client.verify_head()
     return {
         "height": trust.header.height,
         "state_root": "0x" + trust.header.state_root.hex(),
-        "modules": [{"name": entry.name, "digest": "0x" + entry.digest.hex()} for entry in modules],
+        "modules": [
+            {"name": seat.name, "digest": "0x" + seat.digest.hex(), "weight": seat.weight}
+            for seat in seating.seats
+        ],
     }

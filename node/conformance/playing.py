@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consensus.errors import AssayError
-from consensus.ledger.judging import Seat, judge
+from consensus.ledger.judging import Panel, Seat, judge
 from consensus.ledger.scoring import Thresholds, ValidationModule
 from node.conformance.stream import Stream
 
@@ -50,7 +50,7 @@ def play(module: ValidationModule, stream: Stream, thresholds: Thresholds = THRE
         end = start + len(block.transfers)
         reports = stream.build_reports(block, score)
         try:
-            judgment = judge((seat,), block.transfers, reports, rows, is_strict=True)
+            judgment = judge(Panel((seat,), None, b""), block.transfers, reports, rows, is_strict=True)
         except AssayError as error:
             raise NonConforming(f"block {number}: {error}") from error
         score[start:end], outcome[start:end] = judgment.score, judgment.outcome

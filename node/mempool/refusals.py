@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from consensus.ledger.rules import compute_modules_digest
 from consensus.ledger.scoring import Counterfactual, Explanation
+from consensus.ledger.seating import compute_modules_digest
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:

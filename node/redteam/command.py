@@ -14,11 +14,10 @@ from consensus.codec import check_int
 from consensus.errors import Rejected
 from consensus.genesis import Parameters
 from consensus.ledger.judging import Seat
-from consensus.ledger.rules import Rules
 from ml.fraud import FraudModule, load, read_default_artifact
 from node import config
 from node.clock import SystemClock
-from node.modules import load_modules, read_model_file
+from node.modules import make_rules, read_model_file
 from node.redteam.campaign import Result, Sizes, prepare_stage, run_all, run_campaign, summarize
 from node.redteam.live import build_plan, check_clock, is_dated, strike
 from node.redteam.scene import Strategy
@@ -111,7 +110,8 @@ def _run_live(
     if args.home is not None:
         home = Path(args.home) / "node0"
         genesis = config.read_genesis(home)
-        seats = Rules(genesis, load_modules(genesis, home)).seats
+        rules = make_rules(genesis, home)
+        seats = rules.find_panel(rules.create_genesis_state().view()).seats
         parameters = genesis.parameters
     else:
         module = _load_model(args.model)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from consensus.ledger.judging import Seat, judge
+from consensus.ledger.judging import Panel, Seat, judge
 from consensus.ledger.scoring import REFUSE, ReportColumns, TransferColumns
 from ml.dataset import Trace
 from node.redteam.scene import Wave
@@ -109,7 +109,7 @@ class RedWorld:
         left = np.arange(n)
         while True:
             part = TransferColumns(*(getattr(columns, name)[left] for name in TransferColumns.__slots__))
-            judgment = judge(self.seats, part, reports, self.rows, is_strict=False)
+            judgment = judge(Panel(self.seats, None, b""), part, reports, self.rows, is_strict=False)
             gone = _find_first_refused(part, judgment.outcome)
             if not len(gone):
                 break

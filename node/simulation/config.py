@@ -32,10 +32,11 @@ class SimulationConfig:
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
     between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
-    damage the journal. epoch_blocks: heights in an epoch, 0: one epoch for ever; with whole nodes
-    leader_election: genesis's, joiners: nodes besides that bond and come from outside, unrest: share of runs in
-    which the absent are jailed and validators leave (`full_nodes/casting.py`). faulty_ms: length of the phase
-    with faults. All times are simulated ms: those of the engine are short, so that a short run holds many views.
+    damage the journal. model_switches: how often, at least, validators decide on other models (whole nodes).
+    epoch_blocks: heights in an epoch, 0: one epoch for ever; with whole nodes leader_election: genesis's, joiners:
+    nodes besides that bond and come from outside, unrest: share of runs in which the absent are jailed and
+    validators leave (`full_nodes/casting.py`). faulty_ms: length of the phase with faults. All times are
+    simulated ms: those of the engine are short, so that a short run holds many views.
     """
 
     nodes: int = 4
@@ -73,6 +74,7 @@ class SimulationConfig:
     pauses: float = 0.0
     clock_skews: float = 0.0
     lost_stores: float = 0.0
+    model_switches: int = 0
     is_beyond_promise: bool = False  # let a third of the stake and more lie: to see it break
 
     def __post_init__(self) -> None:
@@ -97,6 +99,10 @@ class SimulationConfig:
             raise Rejected("times are positive", field="--faulty-ms")
         for item in self.faults:
             item.check(self.nodes)
+        if self.model_switches < 0 or (self.model_switches and not self.full_nodes):
+            raise Rejected(
+                "is decided by whole nodes' validators", field="--model-switches", mend="add --full-nodes"
+            )
         if self.epoch_blocks < 0:
             raise Rejected("must be 0 (no epochs) or more", field="--epoch-blocks", mend="use e.g. 8")
         if self.leader_election not in (LEADER_ROUND_ROBIN, LEADER_ONION):

@@ -6,11 +6,21 @@ from typing import Literal
 
 from consensus import block, crypto, genesis, merkle, vote
 from consensus.errors import Rejected
-from consensus.ledger.scoring import Contribution, Explanation
+from consensus.ledger.motion import Motion, RetireModel, SeatModel, Tally
+from consensus.ledger.scoring import Contribution, Explanation, Thresholds
+from consensus.ledger.seating import Outcome
 from consensus.refusal import LogHead
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
 from node.api import door, refusal_records, report_records, stake_records
 from node.api.event_ring import EventRing
+from node.api.model_records import (
+    ComparisonRecord,
+    EraRecord,
+    ModelRecord,
+    ModelsRecord,
+    MotionRecord,
+    PublishedRecord,
+)
 from node.policies.attendant import PolicyReport
 
 CHAIN_ID = "test-chain"
@@ -120,7 +130,7 @@ class FakeDoor:
             2,
             300,
             genesis.Parameters(),
-            self.get_models()[0],
+            self.get_models().models[0],
             (PolicyReport("taste", 100, "skip", False, POLICY_DECISIONS, POLICY_CALLS),),
         )
 
@@ -251,8 +261,20 @@ class FakeDoor:
         entries = tuple(door.MempoolEntry(r.transaction, r.score) for r in waiting[:limit])
         return door.MempoolPage(len(waiting), sum(len(r.transaction.raw) for r in waiting), entries)
 
-    def get_models(self) -> tuple[door.ModelRecord, ...]:
-        return (door.ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000),)
+    async def compare_model(self, digest: bytes) -> ComparisonRecord | None:
+        if digest != self.get_models().models[0].digest:
+            return None
+        outcomes = ((5, 1, 0), (0, 2, 1), (0, 0, 0))
+        return ComparisonRecord(digest, True, 3, 9, 9, 7, outcomes, -1.5, 2, (0.5, 0.6), (0.7, 0.8))
+
+    def get_models(self) -> ModelsRecord:
+        model = ModelRecord("fraud", crypto.hash_bytes(b"model"), 5_000, 9_000)
+        change = SeatModel(model.digest, Thresholds(5_000, 9_000), 1)
+        decided = MotionRecord(Motion(9, change), Tally((b"o" * 20,), 3, 4, 5), Outcome.DONE)
+        open_ = MotionRecord(Motion(99, RetireModel(model.digest)), Tally((b"o" * 20,), 1, 4))
+        published = PublishedRecord("fraud", model.digest, b"h" * 32, 9, b"p" * 20, 1, 1, "sound", 3, 9, None)
+        era = EraRecord(9, b"m" * 32, (model,), (decided,))
+        return ModelsRecord(10, 500, 227, (model,), (published,), (open_,), (era,))
 
     def get_refusals(self, first: int, limit: int) -> refusal_records.RefusalPage:
         leaves = [logged.leaf for logged in self.logged]

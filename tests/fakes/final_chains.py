@@ -112,7 +112,7 @@ class History:
             transactions_root=compute_transactions_root(transactions, scores, outcomes),
             state_root=bytes(32),
             history_root=compute_root([header.hash for header in self.headers]),
-            modules_digest=self.rules.modules_digest,
+            modules_digest=self.headers[0].modules_digest,
             validators_digest=self.rules.validators.digest,
             next_validators_digest=self.rules.validators.digest,
             certificate_digest=compute_certificate_digest(certificate),

@@ -1,5 +1,6 @@
 """Transactions of every kind in JSON: what is written reads back as the same bytes, by payload or by fields."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from consensus.errors import Rejected
 from consensus.ledger import beacon
 from consensus.ledger.dispute import MISTAKE
 from consensus.ledger.kinds import KINDS
-from consensus.transaction import KIND_COMMIT, Transaction
+from consensus.ledger.motion import Motion, RetireModel, SeatModel, encode_motion
+from consensus.ledger.publication import cut_artifact
+from consensus.ledger.scoring import Thresholds
+from consensus.transaction import KIND_APPROVE_MOTION, KIND_COMMIT, KIND_PUBLISH_MODEL, Transaction
 from node.api import json_forms, schemas
 from node.api.json_reading import read_json
 from node.api.kind_forms import FORM_BY_KIND, OWN_FIELDS
@@ -18,6 +22,8 @@ from tests.report_chain import ReportChain
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_voting_key
 
 CHAIN_ID = "staking-test"
+CHUNKS = list(cut_artifact("fraud", b"d" * 32, b"artifact" * 500))
+SEAT = SeatModel(b"d" * 32, Thresholds(4, 5), 2, b"e" * 32)
 
 
 def make_all() -> dict[str, Transaction]:
@@ -33,6 +39,14 @@ def make_all() -> dict[str, Transaction]:
         "rotate_key": chain.rotate(0, make_voting_key(0, 2)),
         "evidence": chain.accuse(1, chain.lie(1, 0)),
         "commit": chain.make(KIND_COMMIT, own, own.address, beacon.encode_tip(b"t" * 32)),
+        "publish_model": chain.make(KIND_PUBLISH_MODEL, own, own.address, CHUNKS[1]),
+        "seat": chain.make(KIND_APPROVE_MOTION, own, own.address, encode_motion(Motion(9, SEAT))),
+        "beside": chain.make(
+            KIND_APPROVE_MOTION, own, own.address, encode_motion(Motion(9, replace(SEAT, in_place_of=b"")))
+        ),
+        "retire": chain.make(
+            KIND_APPROVE_MOTION, own, own.address, encode_motion(Motion(9, RetireModel(b"d" * 32)))
+        ),
     }
 
 
@@ -146,3 +160,27 @@ def test_fields_and_payload_must_agree(name: str, changes: dict[str, Any], code:
     tx = ALL[name]
     value = {**json_forms.form_transaction(tx), "payload": "0x" + tx.payload.hex(), **changes}
     assert refuse(value)[1] == code
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "changes"),
+    [
+        ("publish_model", "model_chunk", {"colour": 1}),
+        ("publish_model", "payload.chunk", {"chunk": "0x00"}),
+        ("publish_model", "model_chunk.chunk", {"chunk": "0x" + "00" * 3_841}),
+        ("publish_model", "digest", {"digest": "0x00"}),
+        ("seat", "motion", {"colour": 1}),
+        ("seat", "motion.change", {"change": "replace"}),
+        ("seat", "in_place_of", {"in_place_of": "0x00"}),
+        ("seat", "payload.flag_score_min", {"flag_score_min": 6}),
+        ("retire", "motion", {"weight": 1}),
+        ("retire", "payload.height", {"height": 0}),
+    ],
+)
+def test_what_a_model_transaction_says_wrong_is_refused_by_its_field(
+    name: str, field: str, changes: dict[str, Any]
+) -> None:
+    value = form(name)
+    own = "model_chunk" if name == "publish_model" else "motion"
+    value[own] = {**value[own], **changes}
+    assert refuse(value)[0] == field

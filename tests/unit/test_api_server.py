@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from consensus.errors import Fault, NotYet, Rejected
 from node.api import door as api_door
-from node.api import json_forms, refusal_forms, schemas, transactions
+from node.api import json_forms, model_forms, refusal_forms, schemas, transactions
 from node.api.limits import CLIENTS_MAX, Limits, RateLimiter
 from node.api.refusal_records import RefusalRecord
 from node.api.routes import build_routes
@@ -267,7 +267,14 @@ async def test_forms_have_the_fields_of_their_schemas(door: FakeDoor) -> None:
         "Status": json_forms.form_status(door.get_status()),
         "Validators": json_forms.form_validators(door.get_validators()),
         "Mempool": json_forms.form_mempool(door.get_mempool(1)),
-        "Model": json_forms.form_model(door.get_models()[0]),
+        "Model": model_forms.form_model(door.get_models().models[0]),
+        "Models": model_forms.form_models(door.get_models()),
+        "Publication": model_forms.form_published(door.get_models().published[0]),
+        "Motion": model_forms.form_motion_record(door.get_models().history[0].steps[0]),
+        "Comparison": model_forms.form_comparison(
+            await door.compare_model(door.get_models().models[0].digest)
+        ),
+        "Era": model_forms.form_era(door.get_models().history[0]),
         "Receipt": json_forms.form_receipt(api_door.Receipt(tx.id, "accepted")),
         "Refusal": refusal_forms.form_refusal(RefusalRecord(tx.id, "c", "r", 1, 2, 3)),
     }

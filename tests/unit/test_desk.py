@@ -245,8 +245,8 @@ async def test_the_status_validators_models_and_peers_are_told(world: World) -> 
     assert world.desk.is_ready()
     (validator,) = world.desk.get_validators().validators
     assert validator.is_self
-    assert [model.name for model in world.desk.get_models()] == ["fraud", "velocity"]
-    assert status.model == world.desk.get_models()[0]
+    assert [model.name for model in world.desk.get_models().models] == ["fraud", "velocity"]
+    assert status.model == world.desk.get_models().models[0]
     assert world.desk.get_peers() == ()
     world.node.on_fault(RuntimeError("ours"))
     assert not world.desk.is_ready()

@@ -23,6 +23,8 @@ def geneses(draw: st.DrawFn) -> Genesis:
     stakes = draw(st.lists(st.integers(1, 2**40), min_size=1, max_size=4))
     balances = draw(st.dictionaries(ADDRESS, st.integers(0, 2**40), max_size=4))
     names = draw(st.lists(st.text("abc.:-", min_size=1, max_size=8), max_size=3, unique=True))
+    digest = st.binary(min_size=32, max_size=32)
+    digests = draw(st.lists(digest, min_size=len(names), max_size=len(names), unique=True))
     score = st.integers(0, 10_001)
     return Genesis(
         draw(st.text("abcxyz-0123", min_size=1, max_size=20)),
@@ -36,8 +38,8 @@ def geneses(draw: st.DrawFn) -> Genesis:
         tuple(balances.items()),
         tuple(draw(st.lists(ADDRESS, max_size=3, unique=True))),
         tuple(
-            ModuleEntry(name, draw(st.binary(min_size=32, max_size=32)), draw(score), draw(score))
-            for name in names
+            ModuleEntry(name, digest, draw(score), draw(score), draw(st.integers(0, 10)))
+            for name, digest in zip(names, digests, strict=True)
         ),
     )
 

@@ -151,7 +151,7 @@ def test_a_block_with_a_refused_transaction_is_refused(chain: Chain) -> None:
     block = lax.build(lax.transfer(A, B, amount=51_000)).block
     strict = Chain()
     block = alter_body(
-        alter(block, parent_hash=strict.view.header.hash, modules_digest=strict.rules.modules_digest),
+        alter(block, parent_hash=strict.view.header.hash, modules_digest=strict.view.header.modules_digest),
         outcomes=b"\x02",
     )
     assert refuse(strict, block).code == "refused"
@@ -274,10 +274,15 @@ def test_other_modules_than_genesis_names_are_refused() -> None:
             Rules(make_genesis(), modules)
 
 
-def test_a_state_that_names_other_modules_is_a_fault(chain: Chain) -> None:
-    other = Chain(make_genesis(thresholds=Thresholds(1, 2)))
-    with pytest.raises(Fault):
-        other.rules.check_block(chain.view, chain.build().block, None)
+def test_a_state_that_names_a_module_that_cannot_be_had_is_a_fault(chain: Chain) -> None:
+    class Other(CountingModule):
+        digest = b"d" * 32
+
+    genesis = make_genesis()
+    entry = replace(genesis.modules[0], digest=Other.digest)
+    other = Rules(replace(genesis, modules=(entry,)), (Other(),))
+    with pytest.raises(Fault, match="holds no model"):
+        other.check_block(chain.view, chain.build().block, None)
 
 
 # --- evaluating without a block ---------------------------------------------------------------------

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from consensus.errors import Fault, Rejected
 from consensus.genesis import ModuleEntry
-from consensus.ledger.judging import Seat, judge
+from consensus.ledger.cases import Reported
+from consensus.ledger.execution import build_memos
+from consensus.ledger.judging import Panel, Seat, judge
 from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, Verdicts
 from tests.ledger_chain import KEYS, STRANGERS, Chain, CountingModule, make_genesis
 
@@ -178,8 +180,8 @@ def test_of_several_modules_the_highest_score_and_the_worst_outcome_count() -> N
     assert (built.block.scores, built.block.outcomes) == ((3_000, 4_000), b"\x00\x01")
     assert built.refused == ((refused, 6_000),)
     chain.add(built.block)
-    assert chain.view.get_module_rows(A.address) == b"\x00\x01\x00\x00\x07\x07"
-    assert chain.view.get_module_rows(F.address) == bytes(6)
+    assert chain.view.get_module_rows(A.address) == b"\x00\x00\x01\x00\x00\x00\x07\x07"
+    assert chain.view.get_module_rows(F.address) == bytes(8)
     answers = chain.rules.explain(chain.view, built.block.transactions, 0)
     assert [name for name, _ in answers] == ["counting", "second"]
 
@@ -209,6 +211,21 @@ def test_memos_stay_with_their_reports_when_a_module_fails_on_one_of_them() -> N
     about = np.zeros(3, dtype=np.int64)
     reports = ReportColumns(about, about, np.array([5, 77, 6]), about, about)
     rows = np.zeros((1, 4), dtype=np.uint8)
-    answer = judge((seat,), TransferColumns(none, none, none, none), reports, rows, is_strict=False)
+    panel = Panel((seat,), None, b"")
+    answer = judge(panel, TransferColumns(none, none, none, none), reports, rows, is_strict=False)
     assert answer.failed_reports == (1,)
     assert answer.memos[:, 0].tolist() == [5, 0, 6]
+
+
+def test_what_was_noted_belongs_to_the_rows_it_was_noted_with() -> None:
+    about = Reported(0, 1, 5, 0, 0, b"source", b"case", is_withdrawn=True, memos={(1, 0): 7, (6, 2): 9})
+    thresholds = Thresholds(2_000, 5_000)
+
+    def sit(start: int, generation: int) -> Seat:
+        return Seat(Wrapped(None), thresholds, slice(start, start + 4), generation=generation)  # type: ignore[arg-type]
+
+    panel = Panel((sit(1, 0), sit(6, 1), sit(6, 2), sit(11, 0)), None, b"")
+    memos = build_memos((about, replace(about, memos={})), panel)
+    assert memos is not None
+    assert memos.tolist() == [[7, 0, 9, 0], [0, 0, 0, 0]]
+    assert build_memos((replace(about, is_withdrawn=False),), panel) is None

@@ -54,18 +54,20 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
     chain.grow()
     second = chain.grow(chain.report(1, 0)).block
     rows = [
-        make_row(KEYS[0].address, 1_000_000, 0, 0) + bytes(4),
-        make_row(KEYS[1].address, 1_000_000 - 1, 1, 1) + bytes(4),
-        make_row(KEYS[2].address, 1_000_000 - 53 + 5, 1, 1) + b"\x00\x01\x00\x00",
-        make_row(KEYS[3].address, 1_000_000 - 6, 3, 1) + b"\x00\x01\x00\x00",
-        make_row(KEYS[4].address, 1_000_000, 0, 0) + bytes(4),
-        make_row(KEYS[5].address, 1_000_000, 0, 0) + bytes(4),
-        make_row(VALIDATORS[0].address, 5, 0, 0) + bytes(4),
-        make_row(VALIDATORS[1].address, 0, 0, 0) + bytes(4),
-        make_row(STRANGERS[0].address, 50, 0, 0) + b"\x00\x00\x00\x01",
+        make_row(KEYS[0].address, 1_000_000, 0, 0) + bytes(5),
+        make_row(KEYS[1].address, 1_000_000 - 1, 1, 1) + bytes(5),
+        make_row(KEYS[2].address, 1_000_000 - 53 + 5, 1, 1) + b"\x00\x00\x01\x00\x00",
+        make_row(KEYS[3].address, 1_000_000 - 6, 3, 1) + b"\x00\x00\x01\x00\x00",
+        make_row(KEYS[4].address, 1_000_000, 0, 0) + bytes(5),
+        make_row(KEYS[5].address, 1_000_000, 0, 0) + bytes(5),
+        make_row(VALIDATORS[0].address, 5, 0, 0) + bytes(5),
+        make_row(VALIDATORS[1].address, 0, 0, 0) + bytes(5),
+        make_row(STRANGERS[0].address, 50, 0, 0) + b"\x00\x00\x00\x00\x01",
     ]
     parameters = chain.rules.genesis.parameters
-    modules = msgpack.packb((("counting", b"c" * 32, 2_000, 5_000),))
+    # One seat, of weight 1, with its rows in slot 0: a tag and four bytes, generation 0.
+    digest = b"c" * 32
+    modules = msgpack.packb(((("counting", digest, 2_000, 5_000, 1, digest, 4, 0),), ((5, 0),)))
     hashes = [genesis.hash, *(block.hash for block in chain.blocks)]
     open_ms = parameters.report_window_ms + parameters.report_contest_ms + 2 * parameters.dispute_vote_ms
     day = ((sent.timestamp_ms + open_ms) // 86_400_000 + 1).to_bytes(4, "big")
@@ -80,7 +82,7 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
         **{b"\x02" + height.to_bytes(8, "big"): hash_list(hashes[:height]) for height in range(4)},
         # The case of the reported transfer, the one report of it, and the period's first of the two accounts.
         b"\x81" + day + sent.id: msgpack.packb(
-            (sent.sender, sent.receiver, first.scores[0], 1, report.timestamp_ms, 3, 0, b"\x01")
+            (sent.sender, sent.receiver, first.scores[0], 1, report.timestamp_ms, 3, 0, b"\x00\x01\x00\x01")
         ),
         b"\x96" + day + sent.id + b"\x00" + report.sender: report.timestamp_ms.to_bytes(8, "big")
         + (3).to_bytes(8, "big"),
@@ -93,6 +95,9 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
         },
         **{b"\x08" + v.public_key: v.address for v in VALIDATORS},
         b"\x0a\x00": msgpack.packb((2, 0, 0)),
+        # The module of genesis is a model without an artifact, and judges from block 1 on.
+        b"\x10" + digest: msgpack.packb(("counting", digest, 4, b"", 0, 1)),
+        b"\x16" + (1).to_bytes(8, "big"): msgpack.packb((modules, ())),
     }
     assert dict(chain.view.records.walk()) == records
     assert rec.get_kind_namespace(1) == b"\x81"
@@ -103,7 +108,7 @@ def test_every_root_can_be_recomputed_from_the_documentation() -> None:
     header = second.header
     assert header.state_root == root
     assert header.history_root == hash_list(hashes[:3])
-    assert header.modules_digest == sha256(b"assay/modules/1" + modules).digest()
+    assert header.modules_digest == sha256(b"assay/modules/2" + modules).digest()
     leaves = [
         tx.id + score.to_bytes(2, "big") + bytes([outcome])
         for tx, score, outcome in zip(first.transactions, first.scores, first.outcomes, strict=True)

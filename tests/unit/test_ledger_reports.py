@@ -48,8 +48,8 @@ def count_records(chain: Chain) -> int:
 def test_a_report_counts_in_the_rows_of_the_receiver_and_is_not_scored(chain: Chain) -> None:
     built = chain.grow(chain.report(1, 0), chain.transfer(A, B))
     assert (built.block.scores[0], built.block.outcomes[0]) == (0, 0)
-    assert chain.view.get_module_rows(D.address) == b"\x00\x01\x00\x01"
-    assert chain.view.get_module_rows(C.address) == b"\x00\x02\x00\x00"
+    assert chain.view.get_module_rows(D.address) == b"\x00\x00\x01\x00\x01"
+    assert chain.view.get_module_rows(C.address) == b"\x00\x00\x02\x00\x00"
     assert count_records(chain) == 1
 
 
@@ -83,7 +83,7 @@ def test_a_reporter_reports_a_transfer_once(chain: Chain) -> None:
 
 def test_two_reporters_of_one_transfer_count_once(chain: Chain) -> None:
     chain.grow(chain.report(1, 0, A), chain.report(1, 0, B))
-    assert chain.view.get_module_rows(D.address) == b"\x00\x01\x00\x01"
+    assert chain.view.get_module_rows(D.address) == b"\x00\x00\x01\x00\x01"
     assert count_records(chain) == 1
 
 

@@ -81,7 +81,7 @@ def test_an_account_is_created_by_what_it_receives() -> None:
 
 def test_creating_an_account_costs_a_fee_for_every_byte_of_its_row() -> None:
     chain = Chain(make_genesis(account_byte_fee_units=2))
-    cost = 1 + 2 * (44 + 4)
+    cost = 1 + 2 * (44 + 5)
     short = chain.transfer(A, STRANGERS[0], fee=cost - 1)
     assert reject(chain, short).code == "fee"
     chain.grow(chain.transfer(A, STRANGERS[0], nonce=0, fee=cost), chain.transfer(A, STRANGERS[0], nonce=1))

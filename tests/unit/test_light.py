@@ -345,8 +345,8 @@ def test_a_transaction_is_proven_with_its_score() -> None:
 
 def test_a_models_activation_is_read_from_the_headers() -> None:
     chain = Chain()
-    (entry,) = light.read_modules(chain.view.header, chain.rules.modules_record)
-    assert (entry.name, entry.refuse_score_min) == ("counting", 5_000)
+    (seat,) = light.read_modules(chain.view.header, chain.view.modules_record).seats
+    assert (seat.name, seat.refuse_score_min) == ("counting", 5_000)
     with pytest.raises(Rejected):
         light.read_modules(chain.view.header, b"\x90")
 

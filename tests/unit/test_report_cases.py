@@ -93,7 +93,7 @@ def test_the_second_report_of_the_same_two_accounts_is_repeated() -> None:
     chain = ReportChain(report_pair_ms=28 * DAY_MS)
     chain.grow(chain.file(ANN, 0), chain.file(ANN, 1), chain.file(ANN, 2))
     assert chain.count() == 2
-    assert [chain.case(index).memos for index in range(3)] == [b"\x01", b"\x00", b"\x01"]
+    assert [chain.case(index).memos for index in range(3)] == [{(1, 0): 1}, {}, {(1, 0): 1}]
 
 
 def test_after_the_first_is_taken_back_the_next_is_not_repeated() -> None:

@@ -65,7 +65,7 @@ def check_records(chain: ReportChain) -> None:
         assert case.standing == len(standing)
         is_told = case.told_height > 0
         assert is_told == (case.standing >= 2 and case.finding != cases.FALSE)
-        told += is_told and case.memos == b"\x01"
+        told += is_told and case.memos == {(1, 0): 1}
         assert dispute.find_dispute(records, key) is None or case.finding == cases.UNSETTLED
     assert chain.count() == told
     for _, reporter in reporters.walk_reporters(records):

@@ -20,6 +20,7 @@ from consensus.ledger.scoring import ValidationModule
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
 from node import modules
+from node.simulation.full_nodes import model_life
 from node.simulation.full_nodes.remembering import RememberingModule
 
 GENESIS_MS: Final = 1_750_000_000_000  # wall time when a run begins: some day in 2025
@@ -53,6 +54,7 @@ class SimulatedChain:
     validator_keys: tuple[PrivateKey, ...]
     client_keys: tuple[PrivateKey, ...]
     genesis: BlockRef
+    publisher_key: PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ def make_chain(
     *,
     is_restless: bool = False,
     leader_election: str = LEADER_ROUND_ROBIN,
+    has_model_life: bool = False,
 ) -> SimulatedChain:
-    """The chain of validators with these stakes, and keys for so many more. is_restless: absence is jailed."""
+    """The chain of validators with these stakes, and keys for so many more. is_restless: absence is jailed.
+    has_model_life: they decide on models, and can pay for it."""
     parameters = Parameters()
     if epoch_blocks:
         share_bp = RESTLESS_BP_MIN if is_restless else STEADY_BP_MIN
@@ -83,6 +87,12 @@ def make_chain(
             participation_bp_min=share_bp,
             **EPOCHS,
         )
+    if has_model_life:
+        parameters = replace(
+            parameters,
+            module_room_bytes=model_life.ROOM_BYTES,
+            motion_notice_blocks=model_life.NOTICE_BLOCKS,
+        )
     unit = EPOCHS["stake_units_min"] if epoch_blocks else STAKE
 
     def make_keys(name: str, count: int) -> tuple[PrivateKey, ...]:
@@ -91,7 +101,10 @@ def make_chain(
     node_keys = make_keys("node", len(stakes) + joiners)
     validator_keys = make_keys("validator", len(stakes) + joiners)
     client_keys = make_keys("client", CLIENTS)
-    operator_keys = validator_keys if epoch_blocks else ()  # their accounts pay for what they stake
+    (publisher_key,) = make_keys("publisher", 1)
+    publisher_keys = (publisher_key,) if has_model_life else ()
+    # Operators' accounts pay for what they stake, and for the fees of what they decide.
+    operator_keys = validator_keys if epoch_blocks or has_model_life else ()
     entries, loaded = _load_modules()
     genesis = Genesis(
         chain_id="simulated",
@@ -103,15 +116,16 @@ def make_chain(
                 for key, stake in zip(validator_keys, stakes, strict=False)
             )
         ),
-        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *operator_keys)),
+        accounts=tuple((key.address, BALANCE) for key in (*client_keys, *publisher_keys, *operator_keys)),
         reporters=tuple(key.address for key in client_keys),
         modules=entries,
         issuers=tuple(key.address for key in client_keys[-ISSUERS:]),
     )
-    rules = Rules(genesis, tuple(map(RememberingModule, loaded)))
+    rules = Rules(genesis, tuple(map(RememberingModule, loaded)), model_life.load_remembering)
     header = rules.create_genesis_state().header
     block = make_genesis_ref(header, 0)
-    return SimulatedChain(rules, Rules(genesis, loaded), node_keys, validator_keys, client_keys, block)
+    checking = Rules(genesis, loaded, load_module)
+    return SimulatedChain(rules, checking, node_keys, validator_keys, client_keys, block, publisher_key)
 
 
 @lru_cache(maxsize=1)

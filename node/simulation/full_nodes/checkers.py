@@ -37,7 +37,10 @@ class Penalty:
 
 
 class NodeCheckers:
-    """`verify` checks signatures; a world may give one that remembers answers. innocent: honest operators."""
+    """`verify` checks signatures; a world may give one that remembers answers. innocent: honest operators.
+
+    sound_models: those that a run may publish, as `PlainModels` wants them.
+    """
 
     def __init__(
         self,
@@ -46,10 +49,11 @@ class NodeCheckers:
         fail: Callable[[str], None],
         verify: Verifier = crypto.verify,
         innocent: frozenset[bytes] = frozenset(),
+        sound_models: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.honest = honest
         self.fail = fail
-        self.ledger = LedgerChecker(rules, verify, innocent)
+        self.ledger = LedgerChecker(rules, verify, innocent, sound_models)
         self.penalties: list[Penalty] = []  # by honest nodes
         self.has_failed = False
         self._taken: dict[

@@ -17,6 +17,7 @@ from consensus import vote
 from consensus.block import Block, Header
 from consensus.errors import Rejected
 from consensus.ledger import epochs, staking
+from consensus.ledger.motion import get_seating
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import ROW_FIXED_BYTES, State, decode_account
 from consensus.ledger.supply import compute_money, get_supply
@@ -24,6 +25,7 @@ from consensus.vote import Certificate, Verifier
 from node.chain import Chain
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_ledger import PlainLedger
+from node.simulation.full_nodes.plain_models import PlainSeat
 from node.simulation.full_nodes.plain_stakes import PlainStakes
 
 SCORE_CODES: Final = frozenset({"score", "outcome", "refused", "scores", "outcomes"})
@@ -56,12 +58,18 @@ class LedgerNode(Protocol):
 class LedgerChecker:
     """Over all honest nodes of one run. Raises Violation."""
 
-    def __init__(self, rules: Rules, verify: Verifier, innocent: frozenset[bytes] = frozenset()) -> None:
-        """innocent: operators that no evidence can be true of."""
+    def __init__(
+        self,
+        rules: Rules,
+        verify: Verifier,
+        innocent: frozenset[bytes] = frozenset(),
+        sound_models: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        """innocent: operators that no evidence can be true of. sound_models: as `PlainModels` wants them."""
         self._innocent = innocent
         self.rules = rules
         self.observed: State = rules.create_genesis_state()
-        self.plain = PlainLedger(rules.genesis, self.observed.header, rules.row_bytes, verify)
+        self.plain = PlainLedger(rules.genesis, self.observed.header, rules.row_bytes, verify, sound_models)
         self.told: dict[bytes, int] = {}  # transaction id -> a node that told a client it is final
         self._tips: dict[int, Header] = {}  # node -> the last final block it stood at
 
@@ -104,6 +112,7 @@ class LedgerChecker:
             name = "scores" if error.code in SCORE_CODES else "execution"
             raise Violation(f"{name}: final block {height} is invalid: {error}") from error
         self.observed.commit(delta)
+        self._check_models(height)
         stakes = self.plain.stakes
         if stakes is not None:
             if not self._innocent.isdisjoint(stakes.slashed):
@@ -118,6 +127,14 @@ class LedgerChecker:
             raise Violation(
                 f"supply: after block {height} the state has {told}, by reckoning {stakes.supply}"
             )
+
+    def _check_models(self, height: int) -> None:
+        seats = get_seating(self.observed.records).seats
+        found = [
+            PlainSeat(seat.digest, seat.flag_score_min, seat.refuse_score_min, seat.weight) for seat in seats
+        ]
+        if found != self.plain.models.seats:
+            raise Violation(f"models: after block {height} others judge than validators decided")
 
     def forget(self, index: int) -> None:
         """The world took everything that this node had stored."""

@@ -12,7 +12,7 @@ Leaves out: state roots, and the proofs that reports carry (what they prove is l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -21,7 +21,9 @@ from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
 from consensus.genesis import CLOCK_WORKLOAD, Genesis
 from consensus.transaction import (
+    KIND_APPROVE_MOTION,
     KIND_DISPUTE_REPORT,
+    KIND_PUBLISH_MODEL,
     KIND_TRANSFER,
     KIND_WITHDRAW_REPORT,
     PAYLOAD_BYTES_MAX,
@@ -30,10 +32,12 @@ from consensus.transaction import (
 )
 from consensus.vote import Certificate, Validator, Verifier
 from node.simulation.checkers import Violation
+from node.simulation.full_nodes.plain_models import PlainModels
 from node.simulation.full_nodes.plain_stakes import STAKING_KINDS, PlainStakes
 
 NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
+MODEL_KINDS: Final = (KIND_PUBLISH_MODEL, KIND_APPROVE_MOTION)
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
 
 
@@ -77,8 +81,9 @@ class PlainLedger:
         first: Header,
         row_bytes: int,
         verify: Verifier = crypto.verify,
+        sound_models: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """`first`: the header of block 0, which names no account."""
+        """`first`: the header of block 0, which names no account. sound_models: as `PlainModels` wants them."""
         self.genesis = genesis
         self.headers = [first]
         self.blocks: list[Block] = []  # number h - 1 is that of height h
@@ -89,6 +94,7 @@ class PlainLedger:
         self._verify = verify
         self._epoch_blocks = genesis.parameters.epoch_blocks
         self.stakes = PlainStakes(genesis, verify) if self._epoch_blocks else None
+        self.models = PlainModels(genesis, sound_models or {})
         for address, balance in genesis.accounts:
             self._open(address).balance = balance
         for member in genesis.validators.validators:
@@ -144,6 +150,7 @@ class PlainLedger:
             raise Violation(
                 f"money: after block {header.height} there are {money} of a supply of {self.supply}"
             )
+        self.models.close(header.height)
         self.headers.append(header)
         self.blocks.append(block)
 
@@ -177,8 +184,8 @@ class PlainLedger:
         leaves = []
         for tx, score, outcome in zip(block.transactions, block.scores, block.outcomes, strict=True):
             leaves.append(tx.id + score.to_bytes(2, "big") + bytes((outcome,)))
-            refuse_min = min((m.refuse_score_min for m in self.genesis.modules), default=score + 1)
-            if outcome >= REFUSED or (len(self.genesis.modules) == 1 and score >= refuse_min):
+            refuse_min = self.models.refuse_score_min
+            if outcome >= REFUSED or (refuse_min is not None and score >= refuse_min):
                 raise Violation(
                     f"refusals: block {header.height} holds a refused transaction 0x{tx.id.hex()}"
                 )
@@ -273,6 +280,9 @@ class PlainLedger:
                 raise Violation(f"stakes: 0x{tx.id.hex()} moves stake, of which this chain has none to move")
             self.accounts[tx.sender].balance += self.stakes.apply(tx, header)
             return
+        if tx.kind in MODEL_KINDS:
+            self.models.apply(tx, header.height, self._weigh_operators(header.epoch))
+            return
         if tx.kind == KIND_TRANSFER:
             if tx.payload:
                 raise Violation(f"transfers: 0x{tx.id.hex()} in block {header.height} carries a payload")
@@ -314,6 +324,13 @@ class PlainLedger:
         case.newest_ms = max(case.newest_ms, case.standing[tx.sender])
         if not case.told_height and len(case.standing) >= self.genesis.parameters.reports_min:
             case.told_height = header.height
+
+    def _weigh_operators(self, epoch: int) -> dict[bytes, int]:
+        """The stake with which each votes in this epoch; of a chain without epochs the key's own account operates."""
+        if self.stakes is not None:
+            return {seat.operator: seat.validator.stake for seat in self.stakes.sets[epoch]}
+        members = self.genesis.validators.validators
+        return {crypto.compute_address(member.public_key): member.stake for member in members}
 
     def _check_about(self, tx: Transaction, header: Header) -> None:
         """A report is taken back by its reporter, or disputed by either side of the transfer. No vote is here."""

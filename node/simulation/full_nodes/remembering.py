@@ -21,6 +21,7 @@ from consensus.ledger.scoring import (
     TransferColumns,
     ValidationModule,
     Verdicts,
+    get_rows_key,
 )
 
 ANSWERS_MAX: Final = 4_096  # a few runs' worth, a few MB
@@ -35,6 +36,7 @@ class RememberingModule:
         self.name = module.name
         self.digest = module.digest
         self.row_bytes = module.row_bytes
+        self.rows_key = get_rows_key(module)
         self._module = module
         self._answers: dict[_Key, tuple[Verdicts, NDArray[np.uint8]]] = {}
         self._explanations: dict[_Key, Explanation] = {}

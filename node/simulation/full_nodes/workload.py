@@ -20,6 +20,7 @@ from consensus.ledger.rules import Rules
 from node.full_node import FullNode
 from node.mempool.receipts import Outcome, Receipt
 from node.simulation.full_nodes.checkers import NodeCheckers
+from node.simulation.full_nodes.model_life import ModelLife
 from node.simulation.full_nodes.payments import RIVAL, SOUND, SPOILED, Offer, Payments
 from node.simulation.full_nodes.stakers import Stakers
 
@@ -28,6 +29,7 @@ BURST_OFFERS_MAX: Final = 5
 PATIENCE_MS: Final = 250  # above a block's way to finality when nothing is wrong
 LOOK_MS: Final = 50
 STAKE_MS: Final = 90  # a few blocks
+LIFE_MS: Final = 90  # two blocks: between looks at what came of models
 OPEN_MAX: Final = 40  # without an answer: below a nonce window, so that no sound payment falls out of it
 SETTLE_MS_MAX: Final = 60_000  # after healing, as long as finality itself may take
 
@@ -73,6 +75,7 @@ class Workload:
         stage: Stage,
         checkers: NodeCheckers,
         stakers: Stakers | None = None,
+        life: ModelLife | None = None,
     ) -> None:
         self.offers: list[Offer] = []
         self.codes: Counter[str] = Counter()  # receipts, by outcome and code
@@ -83,6 +86,7 @@ class Workload:
         self._stakers = stakers
         self._is_paying = False
         self._rules = rules
+        self.life = life
 
     def start(self) -> None:
         """Begin; goes on by itself until `stop`."""
@@ -91,6 +95,8 @@ class Workload:
         self._stage.push(LOOK_MS, self._look, ())
         if self._stakers is not None:
             self._stage.push(STAKE_MS, self._stake, ())
+        if self.life is not None:
+            self._stage.push(LIFE_MS, self._live, (self.life,))
 
     def stop(self) -> None:
         """Nothing new from now on; what is open is asked for until it has an answer."""
@@ -127,6 +133,19 @@ class Workload:
             offer = Offer(tx.raw, tx, RIVAL)
             self.offers.append(offer)
             self._send(self._rng.choice(up), [offer])
+
+    def _live(self, life: ModelLife) -> None:
+        """Models are published and decided on, beside all else."""
+        self._stage.push(LIFE_MS, self._live, (life,))
+        up = self._stage.list_up()
+        if not up:
+            return
+        by_node: dict[int, list[Offer]] = {}
+        for offer in life.make(self._stage.get_wall_ms(), is_ending=not self._is_paying):
+            self.offers.append(offer)
+            by_node.setdefault(life.choose(up), []).append(offer)
+        for index in sorted(by_node):
+            self._send(index, by_node[index])
 
     def _send(self, index: int, offers: list[Offer]) -> None:
         for offer in offers:
@@ -195,7 +214,7 @@ class Workload:
 
     def is_settled(self) -> bool:
         """Whether everything that could be taken has had its answer."""
-        return not self._list_open()
+        return not self._list_open() and (self.life is None or self.life.is_done)
 
     def check_settled(self, healed_ms: int) -> bool:
         """As `is_settled`; fails the run when it takes too long."""
@@ -207,6 +226,12 @@ class Workload:
                 f"acknowledged: {SETTLE_MS_MAX} ms after healing {len(open_)} transactions have no answer, "
                 f"one {offer.promise} and {told}"
             )
+        if self.life is not None and not self.life.is_done:
+            if self._stage.now_ms > healed_ms + SETTLE_MS_MAX:
+                self._checkers.fail(
+                    f"models: {SETTLE_MS_MAX} ms after healing only {self.life.changes} changes came about"
+                )
+            return False
         return not open_
 
     def check_end(self) -> None:

@@ -35,6 +35,7 @@ from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.full_nodes import model_life
 from node.simulation.full_nodes.cables import Cables
 from node.simulation.full_nodes.casting import cast_run
 from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
@@ -43,6 +44,7 @@ from node.simulation.full_nodes.disguise import Disguise
 from node.simulation.full_nodes.host import NodeHost
 from node.simulation.full_nodes.ledger_checkers import FinalStore
 from node.simulation.full_nodes.liars import LiarMeans, make_liar
+from node.simulation.full_nodes.model_life import ModelLife
 from node.simulation.full_nodes.process import HOME, NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
 from node.simulation.full_nodes.stakers import Operator, Stakers
@@ -74,12 +76,14 @@ class NodeWorld(World):
     ) -> None:
         villains = frozenset(place_villains(config, random.Random(seed)))
         self.cast = cast = cast_run(config, seed, villains)
+        has_life = config.model_switches > 0
         self.chain = make_chain(
             cast.stakes,
             config.epoch_blocks,
             len(cast.joiners),
             is_restless=cast.is_restless,
             leader_election=config.leader_election,
+            has_model_life=has_life,
         )
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
@@ -103,10 +107,12 @@ class NodeWorld(World):
         self.cables = Cables(self, [key.public_key for key in self.chain.node_keys])
         innocent = frozenset(self.chain.validator_keys[index].address for index in self.safety.honest)
         rules_to_check = self.chain.checking_rules
-        self.checkers = NodeCheckers(rules_to_check, self.safety.honest, self.fail, _verify, innocent)
+        sound = model_life.list_sound() if has_life else None
+        self.checkers = NodeCheckers(rules_to_check, self.safety.honest, self.fail, _verify, innocent, sound)
         clients = random.Random(f"{seed}/clients")
         stakers = self._make_stakers(rules) if config.epoch_blocks else None
-        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers, stakers)
+        life = self._make_model_life()
+        self.clients = Workload(rules, self.chain.client_keys, clients, self, self.checkers, stakers, life)
 
     def _make_stakers(self, rules: Rules) -> Stakers:
         honest, keys = self.safety.honest, self.chain.validator_keys
@@ -114,6 +120,18 @@ class NodeWorld(World):
         rng = random.Random(f"{self.seed}/stakers")
         plain = self.checkers.ledger.plain
         return Stakers(rules, self.cast, operators, self.chain.client_keys, rng, plain)
+
+    def _make_model_life(self) -> ModelLife | None:
+        if not self.config.model_switches:
+            return None
+        return ModelLife(
+            self.chain.rules,
+            self.chain.publisher_key,
+            self.chain.validator_keys,
+            random.Random(f"{self.seed}/models"),
+            self.checkers.ledger.observed.view,
+            self.config.model_switches,
+        )
 
     def _make_hosts(self) -> Sequence[NodeHost]:
         return [NodeHost(index, self) for index in range(self.config.node_count)]
@@ -182,6 +200,7 @@ class NodeWorld(World):
             delta_ms=config.delta_ms,
             delta_ms_max=config.delta_ms_max,
             worker=False,
+            shadows=0,
         )
         return NodeFiles(HOME, settings, chain.rules, chain.node_keys[index], chain.validator_keys[index])
 
