@@ -96,7 +96,7 @@ def test_a_journal_that_forgets_the_epoch_it_entered_is_caught(monkeypatch: pyte
     """A node without its store signs again where it has signed before."""
     monkeypatch.setattr(Journal, "compute_observe_until", lambda *_: 0)
     lost = replace(FULL_NODES, lost_stores=0.8, partitions=0.9, epoch_blocks=3, joiners=0)
-    assert find_violation(lost, range(10, 40)).startswith("single votes")
+    assert find_violation(lost, range(193, 260)).startswith("single votes")  # some 4 % of runs show it
 
 
 # --- leaders that are drawn -----------------------------------------------------------------------------
