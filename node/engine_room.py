@@ -240,9 +240,10 @@ class EngineRoom:
         found = store.get_certificate(chain.finalized.height)
         links = store.get_links(chain.finalized.height)
         certified = links[-1] if links else chain.finalized
-        told = () if found is None else (Received(found[0], b""),)
-        # First: what waits there may make it vote once more.
-        old.runtime.post_first((*told, BlockFetched(chain.read_block(certified.raw), certified.raw)))
+        # What waits there before these may make it sign once more: its host, which is over, lets nobody hear it.
+        if found is not None:
+            old.runtime.post(Received(found[0], b""))
+        old.runtime.post(BlockFetched(chain.read_block(certified.raw), certified.raw))
 
     # --- observing only -----------------------------------------------------------------------------
 

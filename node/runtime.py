@@ -109,12 +109,6 @@ class Runtime:
             self._events.append(event)
             self._schedule_turn()
 
-    def post_first(self, events: Sequence[Event]) -> None:
-        """As `post`, of several in this order, before everything that waits."""
-        if not self._stopped:
-            self._events.extendleft(reversed(events))
-            self._schedule_turn()
-
     def _schedule_turn(self) -> None:
         if self._events and self._started and not self._turn_due and not self._stopped:
             self._turn_due = True

@@ -84,7 +84,6 @@ NODES: Final = "simulate --full-nodes --runs 3 --faulty-ms 900 --jobs 1"
 STAKES_WORLD: Final = "simulate --full-nodes --epoch-blocks 4 --runs 6 --jobs 1"
 STAKES_RESTLESS: Final = "simulate --full-nodes --epoch-blocks 3 --unrest 1 --runs 8 --jobs 1"
 LIARS_WORLD: Final = f"{STAKES_WORLD} --villain equivocator"
-STAKES_SEEDS: Final = "pytest tests/simulation/test_node_world_staking.py -k broke"
 
 
 MODEL_LIFE: Final = f"{NODES} --model-switches 2"
@@ -478,7 +477,6 @@ STAKE_MUTANTS: Final = (
     _mutant("world-unjailed-at-once", "who was absent stays out for a while", (STAKES_RESTLESS,), (REWARDS, "jailed_until = epoch + 1 + parameters.jail_epochs", "jailed_until = epoch + parameters.jail_epochs")),
     _mutant("world-leavers-spared", "a liar's leaving stake is slashed with the rest, and it is out", (LIARS_WORLD,), (ACCUSATION, "status=staking.TOMBSTONED, jailed_until=0", "status=staking.JAILED, jailed_until=0")),
     _mutant("world-nobody-accuses", "who saw a lie brings it to the chain", (LIARS_WORLD.replace("--runs 6", "--runs 1"),), ("node/accuser.py", "        if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:", "        if len(self._cases) > WAITING_MAX:")),
-    _mutant("world-end-told-last", "an engine hears first that its epoch is over", (STAKES_SEEDS,), ("node/engine_room.py", "        old.runtime.post_first((*told, BlockFetched(chain.read_block(certified.raw), certified.raw)))", "        for event in (*told, BlockFetched(chain.read_block(certified.raw), certified.raw)):\n            old.runtime.post(event)")),
     _mutant("absence-unproven", "an absent record is shown to be absent", (LIGHT,), ("consensus/ledger/record_proofs.py", "if child != (node or rec.EMPTY_ROOT):", "if node and child != node:")),
 )  # fmt: skip
 

@@ -58,6 +58,11 @@ def test_presence_and_absence_over_any_map(content: dict[bytes, bytes], key: byt
             )
 
 
+def test_what_is_there_is_not_shown_absent_by_leaving_it_out() -> None:
+    for key in PRESENT:
+        assert not verify_record_proof(replace(prove_record(VIEW, key), value=None), VIEW.root)
+
+
 @settings(max_examples=200)
 @given(st.sampled_from(sorted(PRESENT)), st.data())
 def test_a_changed_proof_does_not_hold(key: bytes, data: st.DataObject) -> None:
