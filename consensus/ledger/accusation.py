@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from consensus import crypto, vote
 from consensus.bft import evidence
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import WHOLE_BP, Parameters
 from consensus.ledger import epochs, staking, supply
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
 from consensus.transaction import KIND_EVIDENCE, Transaction
 
@@ -34,22 +34,15 @@ decode_evidence = lru_cache(maxsize=_PAYLOADS_KEPT)(evidence.decode_evidence)
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceKind:
+class EvidenceKind(UsualKind):
     """By anybody, against the validator of `receiver`."""
 
     number: int = KIND_EVIDENCE
     name: str = "evidence"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         decode_evidence(tx.payload)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         staking.check_staking(work.parameters)
@@ -85,9 +78,6 @@ class EvidenceKind:
     def apply(self, tx: Transaction, work: Work) -> None:
         epoch, _, _ = evidence.compute_offence(decode_evidence(tx.payload))
         work.records = slash(work.records, work.parameters, tx.receiver, epoch, work.epoch)
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 EVIDENCE: Final = EvidenceKind()

@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import epochs, models, motion, staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.motion import SeatModel, Tally
 from consensus.transaction import KIND_APPROVE_MOTION, Transaction
 
@@ -24,23 +23,16 @@ APPROVAL_BYTES: Final = 192  # of records, as `account_byte_fee_units` charges f
 
 
 @dataclass(frozen=True, slots=True)
-class ApproveMotionKind:
+class ApproveMotionKind(UsualKind):
     """By an operator, to itself, without an amount."""
 
     number: int = KIND_APPROVE_MOTION
     name: str = "approve_motion"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         motion.decode_motion(tx.payload)
         staking.check_own(tx)
         staking.check_no_amount(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         proposed = motion.decode_motion(tx.payload)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
 from consensus.genesis import LEADER_ONION, Parameters
 from consensus.ledger import records as rec
 from consensus.ledger import staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
 from consensus.transaction import KIND_COMMIT, Transaction
 
@@ -140,23 +140,16 @@ def _put(records: Records, operator: bytes, commitment: Commitment) -> Records:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitKind:
+class CommitKind(UsualKind):
     """To oneself, by an operator. Payload: canonical (outermost layer,); it replaces one that is pending."""
 
     number: int = KIND_COMMIT
     name: str = "commit"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         staking.check_own(tx)
         decode_tip(tx.payload)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         if work.parameters.leader_election != LEADER_ONION:
@@ -173,9 +166,6 @@ class CommitKind:
         tip = get_tip(work.records, tx.sender, work.epoch)
         commitment = Commitment(tip, decode_tip(tx.payload), work.epoch + COMMITMENT_EPOCHS)
         work.records = _put(work.records, tx.sender, commitment)
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 COMMIT: Final = CommitKind()

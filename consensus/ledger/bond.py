@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
-from consensus.genesis import WHOLE_BP, Parameters
+from consensus.genesis import WHOLE_BP
 from consensus.ledger import staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.staking import POSITION_BYTES, VALIDATOR_BYTES, Counters, Stake
 from consensus.transaction import KIND_BOND, Transaction
 
@@ -59,12 +59,11 @@ def decode_founding(payload: bytes) -> Founding:
 
 
 @dataclass(frozen=True, slots=True)
-class BondKind:
+class BondKind(UsualKind):
     """To an operator's address; with a payload to one's own when there is no validator yet."""
 
     number: int = KIND_BOND
     name: str = "bond"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         if tx.payload:
@@ -72,12 +71,6 @@ class BondKind:
             staking.check_own(tx)
         if not tx.amount:
             raise Rejected("nothing is bonded", field="amount", mend="use 1 or more", code="range")
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         parameters, records = work.parameters, work.records
@@ -149,9 +142,6 @@ class BondKind:
                 shares = staking.get_shares(records, tx.sender, operator)
                 records = staking.put_shares(records, tx.sender, operator, shares + minted)
         work.records = staking.put_stake(records, operator, stake, work.parameters.stake_units_min)
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 BOND: Final = BondKind()

@@ -23,6 +23,7 @@ from consensus.errors import NotYet, Rejected
 from consensus.genesis import Parameters
 from consensus.ledger import cases, epochs, reporters, staking, supply
 from consensus.ledger import records as rec
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
 from consensus.transaction import (
     KIND_DISPUTE_REPORT,
@@ -143,12 +144,11 @@ def check_undisputed(work: Work, case_key: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class DisputeReportKind:
+class DisputeReportKind(UsualKind):
     """The deposit, to the receiver of the reported transfer, by it or by the transfer's sender."""
 
     number: int = KIND_DISPUTE_REPORT
     name: str = "dispute_report"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         reported = cases.decode_about(tx.payload)
@@ -232,12 +232,11 @@ def decode_vote(payload: bytes) -> tuple[Transaction, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class VoteReportKind:
+class VoteReportKind(UsualKind):
     """Amount 0, to the receiver of the reported transfer, by the operator of a validator of this epoch."""
 
     number: int = KIND_VOTE_REPORT
     name: str = "vote_report"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
@@ -308,12 +307,11 @@ def _strike_reporters(work: Work, case_key: bytes, dispute: Dispute) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class ReclaimDepositKind:
+class ReclaimDepositKind(UsualKind):
     """Amount 0, to the receiver of the reported transfer, by who disputed: no majority came in time."""
 
     number: int = KIND_RECLAIM_DEPOSIT
     name: str = "reclaim_deposit"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
@@ -321,9 +319,6 @@ class ReclaimDepositKind:
 
     def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:
         return (cases.decode_about(tx.payload).sender,)
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         key, _ = cases.check_case(work, cases.decode_about(tx.payload))

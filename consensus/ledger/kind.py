@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from consensus.codec import TIME_MS_MAX
 from consensus.genesis import Parameters
 from consensus.transaction import Transaction
 
@@ -59,3 +60,19 @@ class Kind(Protocol):
     def close(self, work: Work) -> None:
         """Once per block, after its transactions: bounded upkeep of the kind's own records."""
         ...
+
+
+class UsualKind:
+    """What most kinds have: no score, no account besides sender and receiver, no deadline, no upkeep."""
+
+    __slots__ = ()
+    is_scored: bool = False
+
+    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
+        return ()
+
+    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
+        return TIME_MS_MAX
+
+    def close(self, work: Work) -> None:
+        """Keeps nothing that expires."""

@@ -18,10 +18,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Fault, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import models, staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES, Manifest, Model, Publication
 from consensus.ledger.scoring import ValidationModule, get_rows_key
 from consensus.ledger.seating import compute_slot_bytes
@@ -89,23 +88,16 @@ def compute_fee_min(payload: bytes, fee_units_min: int, artifact_byte_fee_units:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishModelKind:
+class PublishModelKind(UsualKind):
     """By anybody, to itself, without an amount; the fee pays for the bytes."""
 
     number: int = KIND_PUBLISH_MODEL
     name: str = "publish_model"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         decode_chunk(tx.payload)
         staking.check_own(tx)
         staking.check_no_amount(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         chunk = decode_chunk(tx.payload)

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import REPORTING_REGISTERED, Parameters
+from consensus.genesis import REPORTING_REGISTERED
 from consensus.ledger import reporters, staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.reporters import REGISTERED, REPORTER_BYTES, STATUS_NAMES, Reporter
 from consensus.transaction import KIND_LEAVE_REPORTER, KIND_REGISTER_REPORTER, Transaction
 
@@ -24,22 +24,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterReporterKind:
+class RegisterReporterKind(UsualKind):
     """To oneself; the amount is the bond."""
 
     number: int = KIND_REGISTER_REPORTER
     name: str = "register_reporter"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_payload(tx)
         staking.check_own(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         parameters = work.parameters
@@ -71,28 +64,18 @@ class RegisterReporterKind:
         work.balance[work.index[tx.sender]] -= tx.amount
         work.records = reporters.put_reporter(work.records, tx.sender, Reporter(REGISTERED, tx.amount))
 
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
-
 
 @dataclass(frozen=True, slots=True)
-class LeaveReporterKind:
+class LeaveReporterKind(UsualKind):
     """To oneself, amount 0: first to leave, then for the bond."""
 
     number: int = KIND_LEAVE_REPORTER
     name: str = "leave_reporter"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         staking.check_no_payload(tx)
         staking.check_own(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         known = reporters.find_reporter(work.records, tx.sender)
@@ -121,9 +104,6 @@ class LeaveReporterKind:
             return
         release_ms = compute_release_ms(tx, work)
         work.records = reporters.put_reporter(work.records, tx.sender, replace(known, release_ms=release_ms))
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 REGISTER_REPORTER: Final = RegisterReporterKind()

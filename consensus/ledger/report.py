@@ -22,6 +22,7 @@ from consensus.errors import NotYet, Rejected
 from consensus.genesis import Parameters
 from consensus.ledger import cases, dispute, reporters, scoring
 from consensus.ledger.cases import Case, Filing
+from consensus.ledger.kind import UsualKind
 from consensus.transaction import (
     KIND_REPORT,
     KIND_TRANSFER,
@@ -138,12 +139,11 @@ def _check_proof(value: object, what: str) -> tuple[bytes, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportKind:
+class ReportKind(UsualKind):
     """Amount 0, to the receiver of the reported transfer, by an account that may report."""
 
     number: int = KIND_REPORT
     name: str = "report"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         payload = decode_payload(tx.payload)

@@ -17,6 +17,7 @@ from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import Parameters
 from consensus.ledger import cases, dispute, staking
+from consensus.ledger.kind import UsualKind
 from consensus.transaction import KIND_WITHDRAW_REPORT, Transaction
 
 if TYPE_CHECKING:
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class WithdrawReportKind:
+class WithdrawReportKind(UsualKind):
     """Amount 0, to the receiver of the reported transfer, by the reporter."""
 
     number: int = KIND_WITHDRAW_REPORT
     name: str = "withdraw_report"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)

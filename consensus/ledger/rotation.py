@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import staking
+from consensus.ledger.kind import UsualKind
 from consensus.transaction import KIND_ROTATE_KEY, Transaction
 
 if TYPE_CHECKING:
@@ -43,23 +42,16 @@ def decode_rotation(payload: bytes) -> tuple[bytes, bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class RotateKeyKind:
+class RotateKeyKind(UsualKind):
     """To oneself."""
 
     number: int = KIND_ROTATE_KEY
     name: str = "rotate_key"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         staking.check_own(tx)
         decode_rotation(tx.payload)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         staking.check_staking(work.parameters)
@@ -77,9 +69,6 @@ class RotateKeyKind:
         stake = replace(staking.get_stake(work.records, tx.sender), voting_key=voting_key)
         records = staking.put_voting_key(work.records, voting_key, tx.sender)
         work.records = staking.put_stake(records, tx.sender, stake, work.parameters.stake_units_min)
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 ROTATE_KEY: Final = RotateKeyKind()

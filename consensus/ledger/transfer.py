@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import Rejected
-from consensus.genesis import Parameters
+from consensus.ledger.kind import UsualKind
 from consensus.transaction import KIND_TRANSFER, Transaction
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TransferKind:
+class TransferKind(UsualKind):
     """Amount 0 and sender = receiver are legal; a receiver that does not exist is created."""
 
     number: int = KIND_TRANSFER
@@ -31,20 +30,11 @@ class TransferKind:
                 code="size",
             )
 
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
-
     def check(self, tx: Transaction, work: Work) -> None:
         """Nothing besides the envelope."""
 
     def apply(self, tx: Transaction, work: Work) -> None:
         """Nothing besides the envelope."""
-
-    def close(self, work: Work) -> None:
-        """Keeps no records."""
 
 
 TRANSFER: Final = TransferKind()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from consensus import codec
 from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import epochs, selection, staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.staking import POSITION_BYTES, Claim, Counters, Stake, Unbonding
 from consensus.transaction import KIND_UNBOND, Transaction
 
@@ -48,22 +48,15 @@ class _Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class UnbondKind:
+class UnbondKind(UsualKind):
     """Of a validator, named by its operator's address in `receiver`."""
 
     number: int = KIND_UNBOND
     name: str = "unbond"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         decode_units(tx.payload)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         parameters, records = work.parameters, work.records
@@ -123,9 +116,6 @@ class UnbondKind:
             claim = Claim(operator, work.epoch, is_after, claimed + found.units)
             records = staking.put_claim(records, tx.sender, claim)
         work.records = records
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 UNBOND: Final = UnbondKind()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import staking
+from consensus.ledger.kind import UsualKind
 from consensus.transaction import KIND_UNJAIL, Transaction
 
 if TYPE_CHECKING:
@@ -20,23 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class UnjailKind:
+class UnjailKind(UsualKind):
     """To oneself, with an empty payload."""
 
     number: int = KIND_UNJAIL
     name: str = "unjail"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         staking.check_no_payload(tx)
         staking.check_own(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         staking.check_staking(work.parameters)
@@ -65,9 +57,6 @@ class UnjailKind:
     def apply(self, tx: Transaction, work: Work) -> None:
         stake = replace(staking.get_stake(work.records, tx.sender), status=staking.BONDED, jailed_until=0)
         work.records = staking.put_stake(work.records, tx.sender, stake, work.parameters.stake_units_min)
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 UNJAIL: Final = UnjailKind()

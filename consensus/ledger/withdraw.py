@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import staking
+from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
 from consensus.ledger.staking import Claim, Unbonding
 from consensus.transaction import KIND_WITHDRAW, Transaction
@@ -28,23 +27,16 @@ CLAIMS_MAX: Final = 32  # some 2 ms of a block; more need a second transaction
 
 
 @dataclass(frozen=True, slots=True)
-class WithdrawKind:
+class WithdrawKind(UsualKind):
     """To oneself, with an empty payload: all that is ripe."""
 
     number: int = KIND_WITHDRAW
     name: str = "withdraw"
-    is_scored: bool = False
 
     def check_form(self, tx: Transaction) -> None:
         staking.check_no_amount(tx)
         staking.check_no_payload(tx)
         staking.check_own(tx)
-
-    def get_accounts(self, tx: Transaction) -> tuple[bytes, ...]:  # noqa: ARG002 (as the door has it)
-        return ()
-
-    def get_deadline_ms(self, tx: Transaction, parameters: Parameters) -> int:  # noqa: ARG002
-        return TIME_MS_MAX
 
     def check(self, tx: Transaction, work: Work) -> None:
         staking.check_staking(work.parameters)
@@ -82,9 +74,6 @@ class WithdrawKind:
             records = staking.put_claim(records, tx.sender, replace(claim, amount=0))
         work.records = records
         work.balance[work.index[tx.sender]] += paid
-
-    def close(self, work: Work) -> None:
-        """Keeps nothing that expires."""
 
 
 WITHDRAW: Final = WithdrawKind()
