@@ -87,6 +87,7 @@ LIARS_WORLD: Final = f"{STAKES_WORLD} --villain equivocator"
 
 
 MODEL_LIFE: Final = f"{NODES} --model-switches 2"
+MODEL_LIFE_AT_WORK: Final = f"{MODEL_LIFE} --clock workload"
 
 
 def tell(story: str) -> str:
@@ -422,6 +423,7 @@ STAKE_MUTANTS: Final = (
     _mutant("proof-of-possession-skipped", "nobody votes with another's key", (STAKING,), (STAKE, "if not crypto.verify(key, compute_key_digest(chain_id, operator), proof):", "if len(proof) != 64:")),
     _mutant("rank-forgotten", "the richest candidates sit", (STAKING, STAKING_LAWS), (STAKE, "        if old_rank is not None:\n            records = records.remove(old_rank)\n", "")),
     _mutant("withdrawn-early", "what leaves is out after the period", (STAKING,), (WITHDRAW, "if claim.epoch + work.parameters.unbonding_epochs > work.epoch:", "if claim.epoch + work.parameters.unbonding_epochs > work.epoch + 1:")),
+    _mutant("released-by-a-rising-time", "effects depend on nothing that a later transaction of the block changes", (STAKING,), (WITHDRAW, "now_ms = work.parent.timestamp_ms", "now_ms = work.timestamp_ms")),
     _mutant("withdrawn-twice", "a claim is paid once", (STAKING,), (WITHDRAW, "records = staking.put_claim(records, tx.sender, replace(claim, amount=0))", "records = staking.put_claim(records, tx.sender, claim)")),
     _mutant("unbonding-spared", "what is leaving is slashed too", (STAKING, STAKING_LAWS), (ACCUSATION, "if unbonding is not None:", "if unbonding is None:")),
     _mutant("one-epoch-spared", "who left in the epoch before the lie still voted in it", (STAKING, STAKING_LAWS), (ACCUSATION, "range(max(0, offence_epoch - 1), epoch + 1)", "range(offence_epoch, epoch + 1)")),
@@ -515,6 +517,7 @@ REPORT_MUTANTS: Final = (
 )  # fmt: skip
 
 MODEL_MUTANTS: Final = (
+    _mutant("kept-by-a-rising-time", "effects depend on nothing that a later transaction of the block changes", (MODEL_LIFE_AT_WORK, MODELS), (PUBLICATION, "expires_ms = work.compute_time_ms(tx) +", "expires_ms = work.timestamp_ms +")),
     _mutant("switch-one-block-late", "a change holds from its height on", (MODEL_LIFE, MODELS), (MOTION, "prefix = rec.NAMESPACE_SCHEDULE + (height + 1).to_bytes(8, \"big\")", "prefix = rec.NAMESPACE_SCHEDULE + height.to_bytes(8, \"big\")")),
     _mutant("approvals-without-stake", "only operators of the epoch's set approve", (MODELS,), (APPROVAL, "if not epochs.get_set(work.records, work.epoch).get_stake(tx.sender):", "if not tx.sender:")),
     _mutant("two-thirds-decide", "more than two thirds", (MODELS,), (MOTION, "3 * approved > 2 * total", "3 * approved >= 2 * total")),

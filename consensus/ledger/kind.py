@@ -54,7 +54,7 @@ class Kind(Protocol):
         ...
 
     def apply(self, tx: Transaction, work: Work) -> None:
-        """Its effect besides the envelope's, on `work`."""
+        """Its effect besides the envelope's, on `work`: the same whatever the block's time will be."""
         ...
 
     def close(self, work: Work) -> None:

@@ -134,9 +134,8 @@ class PublishModelKind(UsualKind):
         found = models.find_publication(work.records, publication_id)
         if found is None:
             found = Publication(manifest, tx.sender, 0, work.height, 0)
-        found = replace(
-            found, had=found.had + 1, expires_ms=work.timestamp_ms + work.parameters.publication_ms
-        )
+        expires_ms = work.compute_time_ms(tx) + work.parameters.publication_ms
+        found = replace(found, had=found.had + 1, expires_ms=expires_ms)
         records = models.put_chunk(work.records, publication_id, chunk.index, chunk.data)
         if found.is_whole:
             model = _find_sound(work, publication_id, chunk)

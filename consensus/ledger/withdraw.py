@@ -80,11 +80,13 @@ WITHDRAW: Final = WithdrawKind()
 
 
 def _list_ripe(work: Work, delegator: bytes) -> list[Claim]:
+    """By the parent's time: the block's may still rise while it is built, and more would be out for its judges."""
     ripe: list[Claim] = []
+    now_ms = work.parent.timestamp_ms
     for claim in islice(staking.walk_claims(work.records, delegator), CLAIMS_MAX):
         if claim.epoch + work.parameters.unbonding_epochs > work.epoch:
             break
-        if _get_unbonding(work.records, claim).release_ms <= work.timestamp_ms:
+        if _get_unbonding(work.records, claim).release_ms <= now_ms:
             ripe.append(claim)
     return ripe
 

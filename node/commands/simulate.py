@@ -54,6 +54,7 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("clock-skews", float, "whole nodes: chance, each 400 ms, that a wall clock is set, mostly wrong"),
     ("lost-stores", float, "whole nodes: chance, each 400 ms, that one goes down and loses all its blocks"),
     ("model-switches", int, "whole nodes: how often, at least, validators decide on models (default 0)"),
+    ("clock", str, "whole nodes: wall (default), or workload: a block's time is its latest transaction's"),
     ("faulty-ms", int, "how long the faults last, in simulated ms"),
 )
 ALIASES = {"duplication": ("--duplicate",)}

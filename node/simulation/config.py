@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.errors import Rejected
-from consensus.genesis import LEADER_ONION, LEADER_ROUND_ROBIN
+from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, LEADER_ONION, LEADER_ROUND_ROBIN
 from node.simulation import faults as fault
 from node.simulation.faults import Fault
 from node.simulation.villains import VILLAINS, parse_villain
@@ -32,7 +32,8 @@ class SimulationConfig:
     stakes: one per node, all 1 when empty. villains: NAME or NAME@INDEX; equivocators: how many of that
     name more. absent: nodes that stay down after healing. crash_at: crash whoever stands at the boundary
     between effects of this number, counted over all nodes from 0. flipped_bits: share of crashes that
-    damage the journal. model_switches: how often, at least, validators decide on other models (whole nodes).
+    damage the journal. model_switches: how often, at least, validators decide on other models, and clock: genesis's
+    (both with whole nodes).
     epoch_blocks: heights in an epoch, 0: one epoch for ever; with whole nodes leader_election: genesis's, joiners:
     nodes besides that bond and come from outside, unrest: share of runs in which the absent are jailed and
     validators leave (`full_nodes/casting.py`). faulty_ms: length of the phase with faults. All times are
@@ -75,6 +76,7 @@ class SimulationConfig:
     clock_skews: float = 0.0
     lost_stores: float = 0.0
     model_switches: int = 0
+    clock: str = CLOCK_WALL
     is_beyond_promise: bool = False  # let a third of the stake and more lie: to see it break
 
     def __post_init__(self) -> None:
@@ -103,6 +105,12 @@ class SimulationConfig:
             raise Rejected(
                 "is decided by whole nodes' validators", field="--model-switches", mend="add --full-nodes"
             )
+        if self.clock not in (CLOCK_WALL, CLOCK_WORKLOAD):
+            raise Rejected(
+                f'"{self.clock}" is unknown', field="--clock", mend=f"use {CLOCK_WALL} or {CLOCK_WORKLOAD}"
+            )
+        if self.clock == CLOCK_WORKLOAD and not self.full_nodes:
+            raise Rejected("engines know no time of day", field="--clock", mend="add --full-nodes")
         if self.epoch_blocks < 0:
             raise Rejected("must be 0 (no epochs) or more", field="--epoch-blocks", mend="use e.g. 8")
         if self.leader_election not in (LEADER_ROUND_ROBIN, LEADER_ONION):

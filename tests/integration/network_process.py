@@ -274,6 +274,20 @@ class NetworkProcess:
         process.terminate()
         return process.wait(timeout=30)
 
+    def tell_state(self) -> str:
+        """For who must understand a failure: where each node stands, and the last that it said."""
+        told = []
+        for index in range(self.nodes):
+            status = self.get_status(index)
+            if status is None:
+                told.append(f"node {index} does not answer")
+            else:
+                heights = (status["head"]["height"], status["finalized"]["height"])
+                told.append(f"node {index}: head {heights[0]}, final {heights[1]}, view {status['view']}")
+            with contextlib.suppress(OSError):
+                told += [f"  {line[:300]}" for line in self.read_log(index).splitlines()[-8:]]
+        return "\n".join(told)
+
     def read_log(self, index: int) -> str:
         return (self.get_home(index) / "node.log").read_text()
 

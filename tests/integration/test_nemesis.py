@@ -6,7 +6,6 @@ processes make of it is theirs, so a replay is the same mistreatment and not the
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
@@ -28,11 +27,8 @@ LOG_LINES_SHOWN = 12
 
 
 @pytest.fixture
-def seed(monkeypatch: pytest.MonkeyPatch) -> int:
-    """ASSAY_SEED, or a fresh one; set in the environment, where a failure's replay command reads it."""
-    seed = int(os.environ.get("ASSAY_SEED") or random.SystemRandom().randrange(1_000_000))
-    monkeypatch.setenv("ASSAY_SEED", str(seed))
-    return seed
+def seed(fresh_seed: int) -> int:
+    return fresh_seed
 
 
 class Story:

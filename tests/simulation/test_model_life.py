@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 
+from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD
 from consensus.ledger import motion
 from consensus.ledger.motion import Change, Motion, encode_motion
 from consensus.ledger.publication import cut_artifact
@@ -22,9 +23,11 @@ DOUBLE = b"2 c 4"
 STAKES = {key.address: 1_000 for key in OPERATORS[:4]}
 
 
-@pytest.mark.parametrize("epoch_blocks", [0, 8])
-def test_models_change_in_every_run_and_the_way_back_is_taken(epoch_blocks: int, seed: int) -> None:
-    config = replace(FULL_NODES, model_switches=2, epoch_blocks=epoch_blocks, faulty_ms=1_200)
+@pytest.mark.parametrize(("clock", "epoch_blocks"), [(CLOCK_WORKLOAD, 0), (CLOCK_WALL, 8)])
+def test_models_change_in_every_run_and_the_way_back_is_taken(
+    clock: str, epoch_blocks: int, seed: int
+) -> None:
+    config = replace(FULL_NODES, model_switches=2, epoch_blocks=epoch_blocks, clock=clock, faulty_ms=1_200)
     world = NodeWorld(config, seed)
     assert world.run() == ""
     assert world.clients.life is not None

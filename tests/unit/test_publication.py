@@ -4,6 +4,7 @@ import pytest
 
 from consensus import codec
 from consensus.errors import Fault, Rejected
+from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import models, publication
 from consensus.ledger import records as rec
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES
@@ -39,6 +40,14 @@ def test_a_model_is_known_once_its_last_chunk_came_in_whatever_order(chain: Mode
 
 def test_all_chunks_may_stand_in_one_block(chain: ModelChain) -> None:
     chain.grow(*chain.publish(LONG))
+    assert chain.is_known(LONG)
+
+
+def test_the_time_that_a_later_transfer_brings_does_not_change_what_is_kept() -> None:
+    """On the workload's clock a block's time rises with its transactions; a judge knows its end at once."""
+    chain = ModelChain(make_model_genesis(clock=CLOCK_WORKLOAD))
+    later = chain.transfer(PEOPLE[1], PEOPLE[2], timestamp_ms=chain.now_ms + 1)
+    chain.grow(*chain.publish(LONG), later)
     assert chain.is_known(LONG)
 
 
@@ -160,7 +169,7 @@ def wait(chain: ModelChain, blocks: int) -> None:
         chain.grow()
 
 
-LIFE_BLOCKS = 2_000 // BLOCK_MS
+LIFE_BLOCKS = 2_000 // BLOCK_MS - 1  # a chunk counts from its own time, which is that of the block before
 
 
 def test_what_nobody_approved_is_forgotten_without_a_trace(chain: ModelChain) -> None:

@@ -171,9 +171,10 @@ def test_the_clock_too_must_have_run_its_time() -> None:
     out_ms = chain.now_ms + 5_000  # the transaction's time counts
     chain.grow(chain.unbond(OPERATORS[0], 0, 100))
     chain.reach(6)
-    chain.grow(now_ms=out_ms - 101)
+    chain.grow(now_ms=out_ms - 1)
     assert chain.refuse(chain.withdraw(OPERATORS[0])).code == "withdraw_early"
-    chain.grow(chain.withdraw(OPERATORS[0]), now_ms=out_ms)
+    chain.grow(now_ms=out_ms)  # the parent's time counts
+    chain.grow(chain.withdraw(OPERATORS[0]))
 
 
 def test_what_moves_a_blocks_time_after_it_does_not_move_when_stake_is_released() -> None:
@@ -185,6 +186,20 @@ def test_what_moves_a_blocks_time_after_it_does_not_move_when_stake_is_released(
     block = chain.grow(leaving, later).block
     assert [tx.id for tx in block.transactions] == [leaving.id, later.id]
     assert block.header.timestamp_ms == early + 60_000
+
+
+def test_what_moves_a_blocks_time_after_it_does_not_release_more_to_a_withdrawal() -> None:
+    """Two claims, of which the second is out by the time that a later transfer brings."""
+    chain = StakingChain(make_staking_genesis(clock=CLOCK_WORKLOAD, unbonding_ms=5_000, churn_bp_max=10_000))
+    chain.grow(chain.bond(ANN, 1, 100), chain.bond(ANN, 2, 100))
+    chain.grow(chain.unbond(ANN, 1))
+    first_ms = chain.now_ms
+    chain.grow(chain.unbond(ANN, 2, timestamp_ms=first_ms + 1_000))
+    chain.grow(chain.transfer(BOB, ANN, timestamp_ms=first_ms + 5_000))
+    chain.reach(8)
+    later = chain.transfer(BOB, ANN, timestamp_ms=first_ms + 6_000)
+    chain.grow(chain.withdraw(ANN), later)
+    assert len(list(staking.walk_claims(chain.view.records, ANN.address))) == 1
 
 
 def test_all_of_it_leaves_with_zero_as_the_amount(chain: StakingChain) -> None:

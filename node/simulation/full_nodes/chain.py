@@ -14,7 +14,7 @@ from typing import Any, Final
 from consensus.bft.contract import BlockRef
 from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
-from consensus.genesis import LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, ModuleEntry, Parameters
+from consensus.genesis import CLOCK_WALL, LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, ModuleEntry, Parameters
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ValidationModule
 from consensus.vote import Validator, ValidatorSet
@@ -74,10 +74,11 @@ def make_chain(
     is_restless: bool = False,
     leader_election: str = LEADER_ROUND_ROBIN,
     has_model_life: bool = False,
+    clock: str = CLOCK_WALL,
 ) -> SimulatedChain:
     """The chain of validators with these stakes, and keys for so many more. is_restless: absence is jailed.
     has_model_life: they decide on models, and can pay for it."""
-    parameters = Parameters()
+    parameters = Parameters(clock=clock)
     if epoch_blocks:
         share_bp = RESTLESS_BP_MIN if is_restless else STEADY_BP_MIN
         parameters = replace(

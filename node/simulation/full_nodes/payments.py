@@ -36,7 +36,9 @@ from consensus.transaction import (
 from node.simulation.full_nodes.plain_ledger import PlainLedger
 
 SHORT_MS: Final = 400  # two view timeouts: some of these expire
-STEP_MS: Final = 1_200_000  # on the workload clock, from one payment to the next, at most
+STEP_MS: Final = (
+    50  # on the workload clock, from one payment to the next, at most: a block's time rises in it
+)
 DELEGATION_PARTS: Final = 100  # of a validator's stake: all that a run delegates lifts nobody to a third
 NONCE_FAR: Final = 100_000  # above all that a mempool takes ahead
 
@@ -270,10 +272,10 @@ class Payments:
         fee: int = -1,
         lifetime_ms: int = 0,
     ) -> Transaction:
-        """-1, and a lifetime of 0: as usual. wall_ms: the time it is dated, on a chain of wall time."""
+        """-1, and a lifetime of 0: as usual. wall_ms: the time it is dated; a workload's times rise from there."""
         now_ms = wall_ms
         if self._rules.parameters.clock == CLOCK_WORKLOAD:
-            self._chain_ms += self._rng.randrange(STEP_MS)
+            self._chain_ms = max(self._chain_ms, wall_ms) + self._rng.randrange(STEP_MS)
             now_ms = self._chain_ms
         return sign_transaction(
             key,

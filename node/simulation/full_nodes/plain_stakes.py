@@ -251,7 +251,7 @@ class PlainStakes:
             raise self._refuse(tx, header, "withdraws for another")
         if own is not None:
             paid, own.owed = own.owed, 0
-        for place in self.list_ripe(tx.sender, header.epoch, header.timestamp_ms):
+        for place in self.list_ripe(tx.sender, header.epoch, self._parent_ms):
             out = self.exits[place]
             units = out.claims[tx.sender] * out.tokens // sum(out.claims.values())
             out.tokens -= units

@@ -84,6 +84,7 @@ class NodeWorld(World):
             is_restless=cast.is_restless,
             leader_election=config.leader_election,
             has_model_life=has_life,
+            clock=config.clock,
         )
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
