@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.work import Work
@@ -94,7 +95,27 @@ def fresh_seed(pytestconfig: pytest.Config) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     text = os.environ.get("ASSAY_SEED", "")
-    config.stash[FRESH_SEED] = int(text) if text.isdecimal() else random.SystemRandom().randrange(1 << 40)
+    drawn = int(text) if text.isdecimal() else random.SystemRandom().randrange(1 << 40)
+    # Workers are told what the session drew.
+    config.stash[FRESH_SEED] = getattr(config, "workerinput", {}).get("fresh_seed", drawn)
+
+
+class _Sharing(LoadScopeScheduling):
+    """With `-n`: networks of processes one at a time, on one worker; everything else file by file beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "networks" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["fresh_seed"] = node.config.stash[FRESH_SEED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Sharing:
+    config.option.loadscopereorder = False  # the networks' tests take longest: they come early
+    return _Sharing(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
