@@ -51,6 +51,11 @@ REGRESSION_SEEDS: list[tuple[int, dict[str, Any], str]] = [
     (60039, {}, "the same, when the engine already knew a later finalization"),
     (30094, {"faulty_ms": 8_000}, "a torn end of the blocks, and the journal damaged by the same crash"),
     (40012, {"faulty_ms": 8_000}, "journal and store both lost: it stands at the beginning again"),
+    (
+        22000016,
+        {"epoch_blocks": 3, "clock": "workload"},
+        "clients dated by their own clocks what a chain whose time had run ahead took for expired",
+    ),
     (30032, {**QUORUM, "pauses": 0.3}, "an absent node came back, by a restart planned before"),
 ]
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from consensus.crypto import PrivateKey
+from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.rules import Rules
 from node.full_node import FullNode
 from node.mempool.receipts import Outcome, Receipt
@@ -85,7 +86,9 @@ class Workload:
         self._payments = Payments(rules, keys, rng, checkers.ledger.plain)
         self._stakers = stakers
         self._is_paying = False
+        self._tick: Offer | None = None
         self._rules = rules
+        self._is_workload = rules.parameters.clock == CLOCK_WORKLOAD
         self.life = life
 
     def start(self) -> None:
@@ -102,6 +105,13 @@ class Workload:
         """Nothing new from now on; what is open is asked for until it has an answer."""
         self._is_paying = False
 
+    def _get_now_ms(self) -> int:
+        """What clients date by: their clocks, and on a workload's clock what the chain itself shows, if that is later."""
+        wall_ms = self._stage.get_wall_ms()
+        if not self._is_workload:
+            return wall_ms
+        return max(wall_ms, self._checkers.ledger.plain.headers[-1].timestamp_ms)
+
     # --- sending --------------------------------------------------------------------------------------
 
     def _burst(self) -> None:
@@ -113,7 +123,7 @@ class Workload:
             return
         by_node: dict[int, list[Offer]] = {}
         for _ in range(1 + self._rng.randrange(BURST_OFFERS_MAX)):
-            offers = self._payments.make(self._stage.get_wall_ms())
+            offers = self._payments.make(self._get_now_ms())
             self.offers += offers
             for offer in offers:
                 by_node.setdefault(self._rng.choice(up), []).append(offer)
@@ -129,7 +139,7 @@ class Workload:
         up = self._stage.list_up()
         if not up:
             return
-        for tx in self._stakers.make(self._stage.get_wall_ms(), only_back=not self._is_paying):
+        for tx in self._stakers.make(self._get_now_ms(), only_back=not self._is_paying):
             offer = Offer(tx.raw, tx, RIVAL)
             self.offers.append(offer)
             self._send(self._rng.choice(up), [offer])
@@ -141,7 +151,7 @@ class Workload:
         if not up:
             return
         by_node: dict[int, list[Offer]] = {}
-        for offer in life.make(self._stage.get_wall_ms(), is_ending=not self._is_paying):
+        for offer in life.make(self._get_now_ms(), is_ending=not self._is_paying):
             self.offers.append(offer)
             by_node.setdefault(life.choose(up), []).append(offer)
         for index in sorted(by_node):
@@ -157,7 +167,13 @@ class Workload:
         self._stage.push(LOOK_MS, self._look, ())
         up = self._stage.list_up()
         late: dict[int, list[Offer]] = {}
-        for offer in self._list_open():
+        open_ = self._list_open()
+        if up and open_ and self._is_workload and not self._is_paying and self._tick not in open_:
+            # Without payments that clock stands still, and what is not yet due, or late, stays so.
+            (self._tick,) = self._payments.pay(self._get_now_ms())
+            self.offers.append(self._tick)
+            self._send(self._rng.choice(up), [self._tick])
+        for offer in open_:
             if up and offer.due_ms <= self._stage.now_ms:
                 index = self._rng.choice(up)
                 if not self._is_final_at(index, offer):
