@@ -85,14 +85,19 @@ class Disk(Protocol):
         ...
 
 
+def make_full_fault(path: Path, doing: str) -> Fault:
+    """What is said of a full disk, whoever found it full."""
+    return Fault(
+        f"the disk is full, cannot {doing}",
+        field=str(path),
+        mend="free space and start again",
+        code="disk",
+    )
+
+
 def _fault(path: Path, doing: str, error: OSError) -> Fault:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Fault(
-            f"the disk is full, cannot {doing}",
-            field=str(path),
-            mend="free space and start again",
-            code="disk",
-        )
+        return make_full_fault(path, doing)
     reason = error.strerror or type(error).__name__
     return Fault(f"cannot {doing} ({reason})", field=str(path), mend="check the disk", code="disk")
 

@@ -22,6 +22,7 @@ import lmdb
 
 from consensus.block import Block
 from consensus.errors import Fault
+from node.store.disk import make_full_fault
 from node.store.index_buffer import (
     HEIGHT_BYTES,
     KEY_BYTES,
@@ -171,6 +172,8 @@ class Index:
             except lmdb.MapFullError:
                 with self._resize:
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
+            except lmdb.DiskError:  # ENOSPC, at this commit or in its files' growth
+                raise make_full_fault(self._folder, "write") from None
             except lmdb.Error as error:
                 raise Fault(
                     f"cannot be written ({error})",

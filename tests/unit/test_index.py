@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,13 @@ class Failing(Executor):
         future: Future[None] = Future()
         future.set_exception(Fault("the disk is full", field="index"))
         return future
+
+
+class FullEnvironment:
+    """An LMDB environment whose commit finds the disk full."""
+
+    def begin(self, **_: object) -> object:
+        raise lmdb.DiskError("mdb_txn_commit: No space left on device")
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,17 @@ def test_a_batch_that_could_not_be_written_is_a_fault_at_the_next_block(
     with pytest.raises(Fault, match="disk is full"):
         index.add_block(factory.blocks[1])
     assert index.find_block(factory.blocks[0].hash) == 1
+
+
+def test_a_full_disk_that_lmdb_finds_is_told_in_the_same_words(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 5)
+    index = open_index(tmp_path)
+    monkeypatch.setattr(index, "_env", FullEnvironment())
+    index.add_block(factory.blocks[0])
+    with pytest.raises(Fault, match="the disk is full"):
+        index.add_block(factory.blocks[1])
 
 
 def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
