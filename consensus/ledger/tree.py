@@ -27,6 +27,7 @@ HASH_BYTES: Final = 32
 BLOCK_BYTES: Final = ARITY * HASH_BYTES  # the children of one node
 EMPTY_NODE: Final = bytes(HASH_BYTES)
 _LEAVES_AT_ONCE: Final = 1 << 16  # bounds what hashing a whole state copies
+_LINES_AT_ONCE: Final = 256  # what is made into bytes and hashed stays in the processor's second cache
 
 Bytes2D = NDArray[np.uint8]
 
@@ -43,13 +44,16 @@ class TreeDelta:
 
 def hash_rows(rows: Bytes2D, prefix: int) -> Bytes2D:
     """SHA-256(prefix | row) of every row: uint8[n, w] -> uint8[n, 32]."""
-    count, width = rows.shape
-    lines = np.empty((count, width + 1), dtype=np.uint8)
-    lines[:, 0] = prefix
-    lines[:, 1:] = rows
-    data, step = lines.tobytes(), width + 1
-    digests = [sha256(data[start : start + step]).digest() for start in range(0, len(data), step)]
-    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, HASH_BYTES)
+    lines, start = view_lines(np.ascontiguousarray(rows)), bytes((prefix,))
+    digests: list[bytes] = []
+    for at in range(0, len(lines), _LINES_AT_ONCE):
+        digests += [sha256(start + line).digest() for line in lines[at : at + _LINES_AT_ONCE].tolist()]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(rows), HASH_BYTES)
+
+
+def view_lines(rows: Bytes2D) -> NDArray[np.void]:
+    """The n rows of a contiguous uint8[n, w] as n values: written by index in two thirds of the time."""
+    return rows.view(f"V{rows.shape[1]}").reshape(-1)
 
 
 def overlay(target: Bytes2D, wanted: NDArray[np.int64], keys: NDArray[np.int64], values: Bytes2D) -> None:
@@ -77,9 +81,9 @@ class Tree:
         blocks = self._levels[level]
         inside = parents < len(blocks)
         if inside.all():
-            return blocks[parents]
+            return blocks.take(parents, axis=0)
         found = np.zeros((len(parents), BLOCK_BYTES), dtype=np.uint8)
-        found[inside] = blocks[parents[inside]]
+        found[inside] = blocks.take(parents[inside], axis=0)
         return found
 
     def reserve(self, slot_count: int) -> None:
@@ -95,7 +99,7 @@ class Tree:
     def write(self, delta: TreeDelta) -> None:
         """Takes the delta over; `reserve` came before."""
         for blocks, parents, children in zip(self._levels, delta.parents, delta.children, strict=True):
-            blocks[parents] = children
+            view_lines(blocks)[parents] = view_lines(children)
         self.root = delta.root
 
     def build(self, rows: Bytes2D) -> None:
@@ -136,7 +140,7 @@ def compute_update(
         children = tree.read_children(level, parents)
         for delta in pending:
             overlay(children, parents, delta.parents[level], delta.children[level])
-        children.reshape(len(parents), ARITY, HASH_BYTES)[place, index & 15] = hashes
+        view_lines(children.reshape(-1, HASH_BYTES))[place << 4 | index & 15] = view_lines(hashes)
         all_parents.append(parents)
         all_children.append(children)
         index, hashes = parents, hash_rows(children, 1)
