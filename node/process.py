@@ -223,6 +223,7 @@ def quieten_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()  # whoever forked this process may have been without
     gc.set_threshold(50_000, 20, 100)
 
 

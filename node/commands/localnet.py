@@ -82,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import gc
+
+    gc.disable()  # until all nodes are forked: what is imported stays, to look through it over and over is vain
     from functools import partial
     from pathlib import Path
 
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
     local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True, policies=policies))
     local.start()
+    gc.enable()
     with process.stop_signals() as stop:
         try:
             local.wait_ready()
