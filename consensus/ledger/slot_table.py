@@ -24,9 +24,11 @@ ADDRESS_BYTES: Final = 20  # a row begins with its account's address
 _ADDRESS: Final = np.dtype(f"V{ADDRESS_BYTES}")
 _LINE_ENTRIES: Final = 8  # of 8 bytes: one cache line
 _LINES_FIRST: Final = 256
-_FEW: Final = 4  # looked up one by one faster than by arrays
-_SLOT_MASK: Final = 2**32 - 1
+_FEW: Final = 8  # so many are sooner looked up one by one than by arrays
+_HASH_MASK: Final = 2**32 - 1
 _HASH_MARK: Final = 2**31  # no entry is zero
+_SLOT_MASK: Final = np.uint64(2**32 - 1)
+_SHIFT: Final = np.uint64(32)
 
 Rows = NDArray[np.uint8]
 Int64s = NDArray[np.int64]
@@ -47,8 +49,10 @@ class SlotTable:
     def add(self, addresses: Sequence[bytes], first_slot: int) -> None:
         """These get `first_slot` and those after it; none of them has one yet."""
         count = len(addresses)
+        if not count:
+            return  # as of most blocks
         slots = np.arange(first_slot + 1, first_slot + 1 + count, dtype=np.uint64)
-        entries = _compute_hashes(addresses) << np.uint64(32) | slots
+        entries = _compute_hashes(addresses) << _SHIFT | slots
         self._count += count
         lines = len(self._lines)
         if 2 * self._count > lines * _LINE_ENTRIES:
@@ -60,33 +64,32 @@ class SlotTable:
 
     def find(self, addresses: Sequence[bytes], rows: Rows) -> list[int]:
         """The slot of each, -1 where there is none. rows: uint8[accounts, ..], by slot."""
-        hashes = _compute_hashes(addresses)
         if len(addresses) <= _FEW:
-            return [self._find_one(*pair, rows) for pair in zip(addresses, hashes.tolist(), strict=True)]
+            return [self._find_one(address, rows) for address in addresses]
+        hashes = _compute_hashes(addresses)
         lines = self._lines.take(self._find_home(hashes), axis=0)
-        is_hit = lines >> np.uint64(32) == hashes[:, np.newaxis]
-        place = is_hit.argmax(axis=1)
-        every = np.arange(len(addresses))
-        is_met = is_hit[every, place]
-        slots: Int64s = (lines[every, place] & np.uint64(_SLOT_MASK)).astype(np.int64) - 1
-        slots[~is_met] = -1
-        met = np.flatnonzero(is_met)
+        hits = np.flatnonzero(
+            lines >> _SHIFT == hashes[:, np.newaxis]
+        )  # nearly always one of each that exists
+        number = hits // _LINE_ENTRIES
+        met: Int64s = (lines.reshape(-1)[hits] & _SLOT_MASK).astype(np.int64) - 1
         wanted = np.frombuffer(b"".join(addresses), dtype=_ADDRESS)
-        is_other = rows[:, :ADDRESS_BYTES].view(_ADDRESS)[slots[met], 0] != wanted[met]
-        is_open = ~is_met & (lines[:, -1] != 0)  # a full line: it may have gone to the next
-        is_open[met[is_other]] = True
+        is_it = rows[:, :ADDRESS_BYTES].view(_ADDRESS)[met, 0] == wanted[number]
+        slots = np.full(len(addresses), -1, dtype=np.int64)
+        slots[number[is_it]] = met[is_it]
         answers: list[int] = slots.tolist()
-        for number in np.flatnonzero(is_open).tolist():
-            answers[number] = self._find_one(addresses[number], int(hashes[number]), rows)
+        for open_one in np.flatnonzero((slots < 0) & (lines[:, -1] != 0)).tolist():
+            answers[open_one] = self._find_one(addresses[open_one], rows)  # its line is full: look further
         return answers
 
-    def _find_one(self, address: bytes, hashed: int, rows: Rows) -> int:
+    def _find_one(self, address: bytes, rows: Rows) -> int:
+        hashed = hash(address) & _HASH_MASK | _HASH_MARK
         line = hashed & (len(self._lines) - 1)
         while True:
             entries: list[int] = self._lines[line].tolist()
             for entry in entries:
                 if entry >> 32 == hashed:
-                    slot = (entry & _SLOT_MASK) - 1
+                    slot = (entry & _HASH_MASK) - 1
                     if rows[slot, :ADDRESS_BYTES].tobytes() == address:
                         return slot
             if not entries[-1]:
@@ -97,7 +100,7 @@ class SlotTable:
         return (hashes & np.uint64(len(self._lines) - 1)).astype(np.int64)
 
     def _insert(self, entries: NDArray[np.uint64]) -> None:
-        line = self._find_home(entries >> np.uint64(32))
+        line = self._find_home(entries >> _SHIFT)
         while len(entries):
             order = np.argsort(line, kind="stable")
             entries, line = entries[order], line[order]
@@ -115,4 +118,4 @@ class SlotTable:
 def _compute_hashes(addresses: Sequence[bytes]) -> NDArray[np.uint64]:
     """uint64[n] below 2^32, the highest of these bits set."""
     hashes = np.fromiter(map(hash, addresses), dtype=np.int64, count=len(addresses)).view(np.uint64)
-    return hashes & np.uint64(_SLOT_MASK) | np.uint64(_HASH_MARK)
+    return hashes & np.uint64(_HASH_MASK) | np.uint64(_HASH_MARK)
