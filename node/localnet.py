@@ -12,6 +12,7 @@ it. Leaves out: networks over many machines.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -72,6 +73,7 @@ class LocalNetwork:
             check_port_free(settings.api_host, settings.api_port)
         sys.stdout.flush()
         sys.stderr.flush()
+        gc.freeze()  # or each child's first collection looks through all this, and copies its pages
         for home in self._network.homes:
             self.processes.append(self._fork(home))
 

@@ -10,6 +10,7 @@ name; `ml.discovery` does that, for ours like for anyone's.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from ml.discovery import load_module
 
 ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
 FRAUD: Final = "fraud"  # the module whose artifact a user trains
+MODULES_KEPT: Final = 4  # those of one chain
 THRESHOLDS_DEFAULT: Final = Thresholds(SCORE_MAX // 2, SCORE_MAX)  # of a module that suggests none
 
 
@@ -64,7 +66,7 @@ def plan_modules(
     entries, artifacts = [], {}
     for name in names:
         artifact = model if model is not None and name == FRAUD else _read_shipped(name)
-        module = load_module(name, artifact)
+        module = _load(name, artifact)
         suggested = getattr(module, "thresholds", THRESHOLDS_DEFAULT)
         refuse_min = suggested.refuse_score_min if refuses else REFUSE_NEVER
         entries.append(ModuleEntry(module.name, module.digest, suggested.flag_score_min, refuse_min))
@@ -88,8 +90,14 @@ def write_artifact(home: Path, digest: bytes, artifact: bytes) -> None:
     (home / "models" / f"{digest.hex()}.model").write_bytes(artifact)
 
 
+@lru_cache(maxsize=MODULES_KEPT)
+def _load(name: str, artifact: bytes) -> ValidationModule:
+    """Modules are pure: of the same bytes one serves all, and whoever is forked later has it already."""
+    return load_module(name, artifact)
+
+
 def _load_pinned(entry: ModuleEntry, artifact: bytes) -> ValidationModule:
-    module = load_module(entry.name, artifact)
+    module = _load(entry.name, artifact)
     if module.digest != entry.digest:
         raise Rejected(
             f"computes digest 0x{module.digest.hex()}, the chain pins 0x{entry.digest.hex()}",

@@ -139,7 +139,7 @@ def run_node(
     start_logging(settings.name, log_form, home / "node.log" if log_to_file else None)
     worker = SignatureWorker.start() if settings.worker else None
     loaded = load_policies((*settings.policies, *policies))  # after the fork: a module may start threads
-    with asyncio.Runner(loop_factory=_get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_LOOP_FACTORY) as runner:
         return runner.run(_serve(files, worker, loaded, report_ready, lifeline))
 
 
@@ -223,6 +223,7 @@ def quieten_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()  # whoever forked this process may have been without
     gc.set_threshold(50_000, 20, 100)
 
 
@@ -235,10 +236,13 @@ async def _wait_first(*events: asyncio.Event) -> None:
             task.cancel()
 
 
-def _get_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+_LOOP_FACTORY: Final = _find_loop_factory()  # found once, that nodes forked from one parent have it loaded

@@ -28,6 +28,7 @@ from consensus.ledger import records as rec
 from consensus.ledger import tree as tr
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.records import Records
+from consensus.ledger.slot_table import ADDRESS_BYTES, SlotTable
 from consensus.ledger.tree import Tree, TreeDelta
 from consensus.merkle import CompactRange
 
@@ -37,6 +38,7 @@ HOT: Final = slice(20, 44)  # balance, nonce_next, nonce_window
 NONCE_WINDOW: Final = 64  # as many nonces below the highest one can still come, RFC 4303 section 3.4.3
 _FIXED: Final = struct.Struct(">20s3Q")
 _SLOTS_FIRST: Final = 1024
+_ADDRESSES_AT_ONCE: Final = 1 << 16  # bounds what filling a whole state copies
 PACK_ERROR: Final = struct.error  # what `encode_account` raises for numbers that are none of an account's
 
 Rows = NDArray[np.uint8]
@@ -105,24 +107,24 @@ class State:
 
     __slots__ = (
         "_rows",
+        "_slots",
         "account_count",
         "header",
         "history",
         "records",
         "row_bytes",
-        "slot_by_address",
         "tree",
     )
 
     def __init__(self, row_bytes: int) -> None:
         self.row_bytes = row_bytes
         self.account_count = 0
-        self.slot_by_address: dict[bytes, int] = {}
         self.tree = Tree()
         self.records = Records()
         self.history = CompactRange()
         self.header: Header
         self._rows: Rows = np.zeros((_SLOTS_FIRST, row_bytes), dtype=np.uint8)
+        self._slots = SlotTable()
 
     @property
     def root(self) -> bytes:
@@ -150,13 +152,16 @@ class State:
         `rows` is taken over, not copied, when it can be written to.
         """
         count = len(rows)
-        addresses = np.ascontiguousarray(rows[:, :20]).tobytes()
-        self.slot_by_address = {addresses[20 * slot : 20 * slot + 20]: slot for slot in range(count)}
-        if len(self.slot_by_address) != count:
-            raise Fault("an address has two slots", field="state.accounts")
+        slots = SlotTable()
+        for first in range(0, count, _ADDRESSES_AT_ONCE):
+            part = rows[first : first + _ADDRESSES_AT_ONCE, :ADDRESS_BYTES].tobytes()
+            addresses = [part[at : at + ADDRESS_BYTES] for at in range(0, len(part), ADDRESS_BYTES)]
+            if len(set(addresses)) < len(addresses) or max(slots.find(addresses, rows)) >= 0:
+                raise Fault("an address has two slots", field="state.accounts")
+            slots.add(addresses, first)
         if count:
             self._rows = np.require(rows, dtype=np.uint8, requirements=("C", "W", "O"))
-        self.account_count = count
+        self._slots, self.account_count = slots, count
         self.tree.build(self._rows[:count])
         self.records, self.history = records, history
         return self.compute_root()
@@ -179,19 +184,23 @@ class State:
             grown = np.zeros((max(delta.account_count, 2 * len(self._rows)), self.row_bytes), dtype=np.uint8)
             grown[: self.account_count] = self._rows[: self.account_count]
             self._rows = grown
-        self._rows[delta.slots] = delta.rows
-        self.slot_by_address.update(delta.created)
+        tr.view_lines(self._rows)[delta.slots] = tr.view_lines(delta.rows)
+        self._slots.add(tuple(delta.created), self.account_count)
         self.account_count = delta.account_count
         self.tree.write(delta.tree)
         self.records, self.history, self.header = delta.records, delta.history, delta.header
+
+    def find_slots(self, addresses: Sequence[bytes]) -> list[int]:
+        """The slot of each address, -1 where there is no such account."""
+        return self._slots.find(addresses, self._rows)
 
     def read_rows(self, slots: NDArray[np.int64]) -> Rows:
         """A copy of the rows at `slots`; zeros where a slot is -1 or beyond the accounts."""
         inside = (slots >= 0) & (slots < self.account_count)
         if inside.all():
-            return self._rows[slots]
+            return self._rows.take(slots, axis=0)
         found = np.zeros((len(slots), self.row_bytes), dtype=np.uint8)
-        found[inside] = self._rows[slots[inside]]
+        found[inside] = self._rows.take(slots[inside], axis=0)
         return found
 
 
@@ -261,8 +270,7 @@ class View:
     def find_slots(self, addresses: Sequence[bytes]) -> list[int]:
         """The slot of each address, -1 where there is no such account."""
         deltas = self.deltas
-        get = self._state.slot_by_address.get
-        slots = [get(address, -1) for address in addresses]
+        slots = self._state.find_slots(addresses)
         if deltas and -1 in slots:
             for place, slot in enumerate(slots):
                 if slot < 0:

@@ -231,4 +231,4 @@ class Work:
         is_changed[[self.index[address] for address in self.created]] = True  # even a row of zeros has a leaf
         changed = np.flatnonzero(is_changed)
         order = changed[np.argsort(slots[changed], kind="stable")]
-        return slots[order], rows[order]
+        return slots[order], rows.take(order, axis=0)

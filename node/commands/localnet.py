@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from node.home import Network
+    from node.localnet import LocalNetwork
 
 HELP = "start a local network in the foreground; an existing folder goes on where it stopped"
 
@@ -82,23 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from functools import partial
+    import gc
     from pathlib import Path
 
-    from node import config, localnet, process
-    from node.policies.plan import parse_policy
-
-    policies = tuple(map(parse_policy, args.policy))
     folder = Path(args.home)
-    interval_ms = (
-        None
-        if args.block_interval is None
-        else config.parse_duration_ms(args.block_interval, "--block-interval")
-    )
-    network = _open_or_create(args, folder, interval_ms)
-    (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
-    local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True, policies=policies))
-    local.start()
+    gc.disable()  # what is imported here stays: to look through it for garbage over and over is in vain
+    try:
+        network, local = _start(args, folder)
+    finally:
+        gc.enable()
+    from node import localnet, process
+
     with process.stop_signals() as stop:
         try:
             local.wait_ready()
@@ -116,6 +111,26 @@ def run(args: argparse.Namespace) -> int:
     bad = [process.home.name for process in local.processes if process.exit_code != 0]
     print("stopped" if not bad else f"stopped; ended badly: {', '.join(bad)}", flush=True)
     return 1 if bad else 0
+
+
+def _start(args: argparse.Namespace, folder: Path) -> tuple[Network, LocalNetwork]:
+    """The network in `folder`, new or going on, all its nodes forked."""
+    from functools import partial
+
+    from node import config, localnet, process
+    from node.policies.plan import parse_policy
+
+    policies = tuple(map(parse_policy, args.policy))
+    interval_ms = (
+        None
+        if args.block_interval is None
+        else config.parse_duration_ms(args.block_interval, "--block-interval")
+    )
+    network = _open_or_create(args, folder, interval_ms)
+    (folder / "localnet.json").unlink(missing_ok=True)  # it is there only while the network is up
+    local = localnet.LocalNetwork(network, partial(process.run_node, log_to_file=True, policies=policies))
+    local.start()
+    return network, local
 
 
 def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | None) -> Network:

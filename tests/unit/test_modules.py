@@ -42,6 +42,17 @@ def test_an_artifact_that_is_not_in_the_home_is_taken_from_those_that_ship(folde
     assert modules.find_artifacts(genesis) == artifacts
 
 
+def test_of_one_artifact_one_module_serves_every_node_that_is_forked_later(tmp_path: Path) -> None:
+    genesis, artifacts = make_genesis("fraud")
+    ((digest, artifact),) = artifacts.items()
+    homes = tmp_path / "node0", tmp_path / "node1"
+    for home in homes:
+        (home / "models").mkdir(parents=True)
+        modules.write_artifact(home, digest, artifact)
+    first, second = (modules.load_modules(genesis, home) for home in homes)
+    assert first[0] is second[0]
+
+
 def test_a_model_file_cut_short_or_changed_is_refused_by_name(folder: Path) -> None:
     genesis, artifacts = make_genesis("fraud")
     ((digest, artifact),) = artifacts.items()
