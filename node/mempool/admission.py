@@ -19,7 +19,8 @@ from consensus.codec import check_int
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.state import HOT, View
 from consensus.transaction import Transaction
-from node.mempool.pending import Entry, Line, Pending, compute_fee_for, compute_price
+from node.mempool.lines import Entry, Line, compute_fee_for, compute_price
+from node.mempool.pending import Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ def check_place(
             mend="fund it first",
             code="unfunded",
         )
-    nonce_highest = max(standing.nonce_used, standing.nonce_offered, -1 if line is None else line.nonces[-1])
+    nonce_highest = max(
+        standing.nonce_used, standing.nonce_offered, -1 if line is None else line.entries[-1].nonce
+    )
     if tx.nonce > nonce_highest + policy.nonce_gap_max:
         raise NotYet(
             f"{tx.nonce} is more than {policy.nonce_gap_max} above {nonce_highest}, the highest used or pending",
@@ -82,7 +85,7 @@ def check_place(
             mend="send the ones between first",
             code="nonce_gap",
         )
-    replaced = None if line is None else line.by_nonce.get(tx.nonce)
+    replaced = None if line is None else line.find(tx.nonce)
     cost, count = tx.amount + tx.fee, 0
     if line is not None:
         cost += line.cost
@@ -126,7 +129,7 @@ def plan_room(
     if count_over <= 0 and bytes_over <= 0:
         return []
     price = compute_price(tx.fee, len(tx.raw))
-    if line is not None and line.nonces[0] < tx.nonce and replaced is None:
+    if line is not None and line.entries[0].nonce < tx.nonce and replaced is None:
         price = min(price, line.prices[0])  # it waits behind the sender's cheapest
     victims = pending.plan_eviction(price, count_over, bytes_over, tx.sender)
     if victims is None:

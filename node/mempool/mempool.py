@@ -29,7 +29,8 @@ from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_tra
 from ml.policy import Decision, Opinion
 from node.clock import Clock
 from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
-from node.mempool.pending import Entry, Key, Pending
+from node.mempool.lines import Entry, Key
+from node.mempool.pending import Pending
 from node.mempool.pressure import Pressure
 from node.mempool.receipts import BackOff, Drop, DropLog, Outcome, Receipt
 from node.mempool.refusals import Judged
@@ -352,15 +353,15 @@ class Mempool:
             account = view.get_account(sender)
             balance, nonce_next = (0, 0) if account is None else (account.balance, account.nonce_next)
             used = []
-            for nonce in line.nonces:
-                if account is None or nonce >= nonce_next:
+            for entry in line.entries:
+                if account is None or entry.nonce >= nonce_next:
                     break
-                if not account.is_nonce_free(nonce):
-                    used.append(line.by_nonce[nonce])
+                if not account.is_nonce_free(entry.nonce):
+                    used.append(entry)
             for entry in used:
                 self._pending.remove(entry)
                 self._drop(entry, "nonce_used", f"nonce {entry.tx.nonce} is used or too old by now")
-            while line.nonces and line.cost > balance:
+            while line.entries and line.cost > balance:
                 entry = line.tail
                 cost = line.cost
                 self._pending.remove(entry)
@@ -431,7 +432,7 @@ class Mempool:
     def get_pending(self, sender: bytes) -> tuple[Transaction, ...]:
         """A sender's pending transactions by nonce."""
         line = self._pending.get_line(sender)
-        return () if line is None else tuple(line.by_nonce[nonce].tx for nonce in line.nonces)
+        return () if line is None else tuple(entry.tx for entry in line.entries)
 
     def get_page(self, limit: int, start: int = 0) -> list[Entry]:
         """Entries number start .. start + limit - 1 in the order of proposals. Costs O(start + limit)."""
