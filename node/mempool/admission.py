@@ -75,9 +75,14 @@ def check_place(
             mend="fund it first",
             code="unfunded",
         )
-    nonce_highest = max(
-        standing.nonce_used, standing.nonce_offered, -1 if line is None else line.entries[-1].nonce
-    )
+    cost, count = tx.amount + tx.fee, 0
+    nonce_highest = max(standing.nonce_used, standing.nonce_offered)
+    replaced: Entry | None = None
+    if line is not None:
+        cost += line.cost
+        count = len(line.entries)
+        nonce_highest = max(nonce_highest, line.entries[-1].nonce)
+        replaced = line.find(tx.nonce)
     if tx.nonce > nonce_highest + policy.nonce_gap_max:
         raise NotYet(
             f"{tx.nonce} is more than {policy.nonce_gap_max} above {nonce_highest}, the highest used or pending",
@@ -85,11 +90,6 @@ def check_place(
             mend="send the ones between first",
             code="nonce_gap",
         )
-    replaced = None if line is None else line.find(tx.nonce)
-    cost, count = tx.amount + tx.fee, 0
-    if line is not None:
-        cost += line.cost
-        count = len(line)
     if replaced is not None:
         raised = replaced.tx.fee + max(1, -(-replaced.tx.fee * policy.replace_percent // 100))
         fee_min = max(raised, compute_fee_for(replaced.price, len(tx.raw)))  # nor worth less per byte

@@ -88,6 +88,7 @@ class Mempool:
         """Everything that is cheaper than a signature: size, form, nonce, funds, room. `now_ms` is wall time."""
         self._note(view)
         batch = Batch(view.header.hash)
+        slots = batch.slots
         decoded: dict[bytes, Transaction] = {}
         for raw in raws:
             try:
@@ -100,10 +101,10 @@ class Mempool:
                 transaction_id = crypto.hash_bytes(raw)
                 known = self._get_known(transaction_id)
                 if known is None and transaction_id not in decoded:
-                    decoded[transaction_id] = decode_transaction(raw)
-                batch.slots.append(known or transaction_id)
+                    decoded[transaction_id] = decode_transaction(raw, transaction_id)
+                slots.append(known or transaction_id)
             except Rejected as error:
-                batch.slots.append(_reject(None, error))
+                slots.append(_reject(None, error))
         transactions = list(decoded.values())
         batch.standings = read_standings(transactions, view)
         screened = self._screen(transactions, batch.standings, view, now_ms)
@@ -139,7 +140,7 @@ class Mempool:
             receipt = self._get_known(tx.id)
             if receipt is None and not is_signed:
                 receipt = _reject(tx.id, _make_signature_error(self._rules.chain_id))
-            receipt = receipt or answer or self._check_policy(tx, opinions)
+            receipt = receipt or answer or (self._check_policy(tx, opinions) if opinions else None)
             if receipt is None:
                 ready.append(tx)
             else:
@@ -157,8 +158,12 @@ class Mempool:
                 if receipt.id in seen:  # the same bytes twice in one batch
                     receipt = Receipt(receipt.id, Outcome.KNOWN, score=receipt.score)
                 seen.add(receipt.id)
-            self.received[receipt.code or receipt.outcome.value] += 1
             receipts.append(receipt)
+        # Counted by code and outcome first: an outcome's word is looked up once, not for each.
+        for (code, outcome), count in Counter(
+            [(receipt.code, receipt.outcome) for receipt in receipts]
+        ).items():
+            self.received[code or outcome.value] += count
         return receipts
 
     def _get_known(self, transaction_id: bytes) -> Receipt | None:

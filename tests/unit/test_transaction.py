@@ -1,5 +1,6 @@
 """Transactions: one encoding each, every field in bounds, signatures bound to one chain."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -61,6 +62,15 @@ def test_what_is_encoded_decodes_to_itself(tx: Transaction) -> None:
     assert decoded == tx
     assert (decoded.raw, decoded.id, decoded.sender) == (tx.raw, tx.id, tx.sender)
     assert encode_fields(tx) == tx.raw
+    assert all(getattr(decoded, name) == getattr(tx, name) for name in Transaction.__slots__)
+    assert decode_transaction(tx.raw, tx.id) == tx
+
+
+def test_a_decoded_transaction_is_frozen_like_any_other() -> None:
+    tx = decode_transaction(sign_transaction(KEY, "chain", **FIELDS).raw)
+    assert type(tx) is Transaction
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tx.nonce = 7  # type: ignore[misc]
 
 
 @given(transactions(), st.data())
