@@ -17,7 +17,7 @@ import numpy as np
 
 from consensus.codec import check_int
 from consensus.errors import NotYet, Rejected
-from consensus.ledger.state import HOT, View
+from consensus.ledger.state import HOT, Account, View
 from consensus.transaction import Transaction
 from node.mempool.lines import Entry, Line, compute_fee_for, compute_price
 from node.mempool.pending import Pending
@@ -56,12 +56,27 @@ class Standing:
 def read_standings(transactions: Sequence[Transaction], view: View) -> dict[bytes, Standing]:
     """All senders of a batch, their accounts read in one gather."""
     senders = list({tx.sender: None for tx in transactions})
-    slots = view.find_slots(senders)
-    hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").tolist()
     return {
         sender: Standing(balance if slot >= 0 else -1, nonce_next)
-        for sender, slot, (balance, nonce_next, _) in zip(senders, slots, hot, strict=True)
+        for sender, (slot, balance, nonce_next, _) in zip(senders, _gather(senders, view), strict=True)
     }
+
+
+def read_accounts(addresses: Sequence[bytes], view: View) -> list[Account]:
+    """Their accounts, read in one gather; one that does not exist has nothing and has done nothing."""
+    return [
+        Account(address, balance, nonce_next, nonce_window)
+        for address, (_, balance, nonce_next, nonce_window) in zip(
+            addresses, _gather(addresses, view), strict=True
+        )
+    ]
+
+
+def _gather(addresses: Sequence[bytes], view: View) -> list[tuple[int, int, int, int]]:
+    """(slot, balance, nonce_next, nonce_window) of each; slot -1 and zeros where there is no account."""
+    slots = view.find_slots(addresses)
+    hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").T.tolist()
+    return list(zip(slots, *hot, strict=True))
 
 
 def check_place(

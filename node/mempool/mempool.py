@@ -28,7 +28,14 @@ from consensus.ledger.state import View
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
 from ml.policy import Decision, Opinion
 from node.clock import Clock
-from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
+from node.mempool.admission import (
+    MempoolPolicy,
+    Standing,
+    check_place,
+    plan_room,
+    read_accounts,
+    read_standings,
+)
 from node.mempool.lines import Entry, Key
 from node.mempool.pending import Pending
 from node.mempool.pressure import Pressure
@@ -160,10 +167,8 @@ class Mempool:
                 seen.add(receipt.id)
             receipts.append(receipt)
         # Counted by code and outcome first: an outcome's word is looked up once, not for each.
-        for (code, outcome), count in Counter(
-            [(receipt.code, receipt.outcome) for receipt in receipts]
-        ).items():
-            self.received[code or outcome.value] += count
+        for (code, kind), count in Counter([(receipt.code, receipt.outcome) for receipt in receipts]).items():
+            self.received[code or kind.value] += count
         return receipts
 
     def _get_known(self, transaction_id: bytes) -> Receipt | None:
@@ -351,15 +356,12 @@ class Mempool:
 
     def recheck(self, senders: Iterable[bytes], view: View) -> None:
         """Drop what these senders can no longer do: used nonces, and from the end what they cannot pay."""
-        for sender in senders:
-            line = self._pending.get_line(sender)
-            if line is None:
-                continue
-            account = view.get_account(sender)
-            balance, nonce_next = (0, 0) if account is None else (account.balance, account.nonce_next)
+        lines = {sender: line for sender in senders if (line := self._pending.get_line(sender)) is not None}
+        for account in read_accounts(list(lines), view):
+            line, balance = lines[account.address], account.balance
             used = []
             for entry in line.entries:
-                if account is None or entry.nonce >= nonce_next:
+                if entry.nonce >= account.nonce_next:
                     break
                 if not account.is_nonce_free(entry.nonce):
                     used.append(entry)
