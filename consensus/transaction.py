@@ -158,7 +158,8 @@ def decode_transaction(data: bytes, data_hash: bytes | None = None) -> Transacti
     data_hash: the SHA-256 of `data`, where the caller has it already.
     """
     fields = codec.decode_flat(data, what="transaction", bytes_max=TRANSACTION_BYTES_MAX, count=_FIELDS)
-    _check_fields(fields)
+    if not _are_sound(fields):
+        _check_fields(fields)
     # `decode_flat` proved that `data` is the fields' encoding: encoding them again would cost a third of all this.
     tx: Any = _Draft(fields, _cached_address(fields[1]), data_hash or crypto.hash_bytes(data), data)
     tx.__class__ = Transaction
@@ -169,6 +170,27 @@ def decode_transaction(data: bytes, data_hash: bytes | None = None) -> Transacti
 def _build_transaction(fields: tuple[Any, ...]) -> Transaction:
     _check_fields(fields)
     return Transaction(*fields)
+
+
+_TYPES: Final = (int, bytes, int, bytes, int, int, int, int, bytes, bytes)
+
+
+def _are_sound(fields: tuple[Any, ...]) -> bool:
+    """Whether `_check_fields` has nothing to say, in little more than half its time."""
+    if tuple(map(type, fields)) != _TYPES:
+        return False
+    kind, public_key, nonce, receiver, amount, fee, timestamp_ms, expires_ms, payload, signature = fields
+    return (
+        0 <= kind <= KIND_MAX
+        and len(public_key) == crypto.KEY_BYTES
+        and 0 <= nonce <= codec.MONEY_MAX
+        and len(receiver) == crypto.ADDRESS_BYTES
+        and 0 <= amount <= codec.MONEY_MAX
+        and 0 <= fee <= codec.MONEY_MAX
+        and 0 <= timestamp_ms < expires_ms <= codec.TIME_MS_MAX
+        and len(payload) <= PAYLOAD_BYTES_MAX
+        and len(signature) == crypto.SIGNATURE_BYTES
+    )
 
 
 def _check_fields(fields: tuple[Any, ...]) -> None:

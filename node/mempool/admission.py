@@ -137,7 +137,7 @@ def plan_room(
 ) -> list[Entry]:
     """Whom to evict for it. Raises NotYet when the pool is full of better ones."""
     bytes_over = pending.size_bytes + len(tx.raw) - policy.bytes_max
-    count_over = len(pending) + 1 - policy.count_max
+    count_over = pending.count + 1 - policy.count_max
     if replaced is not None:
         bytes_over -= replaced.size_bytes
         count_over -= 1

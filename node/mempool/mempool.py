@@ -140,7 +140,7 @@ class Mempool:
             screened: list[Receipt | None] = [None] * len(batch.candidates)
         else:
             batch.standings = read_standings(batch.candidates, view)
-            screened = self._screen(batch.candidates, batch.standings, view, now_ms)
+            screened = self._screen(batch.candidates, batch.standings, view, now_ms, is_form_known=True)
         answers = batch.answers
         ready: list[Transaction] = []
         for tx, is_signed, answer in zip(batch.candidates, signed, screened, strict=True):
@@ -180,10 +180,16 @@ class Mempool:
         return None
 
     def _screen(
-        self, transactions: Sequence[Transaction], standings: dict[bytes, Standing], view: View, now_ms: int
+        self,
+        transactions: Sequence[Transaction],
+        standings: dict[bytes, Standing],
+        view: View,
+        now_ms: int,
+        *,
+        is_form_known: bool = False,
     ) -> list[Receipt | None]:
         """Why each may not come in now, as far as that is known without signature and score."""
-        errors = self._rules.find_inadmissible(transactions, view, now_ms)
+        errors = self._rules.find_inadmissible(transactions, view, now_ms, is_form_known=is_form_known)
         monotonic_ms = self._clock.monotonic_ms()
         receipts: list[Receipt | None] = []
         for tx, error in zip(transactions, errors, strict=True):

@@ -31,13 +31,14 @@ class Pending:
         self._entries: dict[bytes, Entry] = {}
         self._lines: dict[bytes, Line] = {}
         self._seq = count()
+        self.count = 0
         self.size_bytes = 0
         self._heads = Heads()
         self._tails: LazyHeap | None = None
         self._deadlines = Deadlines()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self.count
 
     def __contains__(self, transaction_id: object) -> bool:
         return transaction_id in self._entries
@@ -71,12 +72,13 @@ class Pending:
         line.insert(entry)
         entry.line = line
         self._entries[tx.id] = entry
+        self.count += 1
         self.size_bytes += entry.size_bytes
         if line.entries[0] is entry:
             self._heads.push(entry, len(lines))
         if self._tails is not None and (line.tail is entry or line.prices[0] == entry.price):
             self._push_tail(self._tails, line)
-        self._deadlines.push(entry, len(self._entries))
+        self._deadlines.push(entry, self.count)
 
     def remove(self, entry: Entry) -> None:
         """Take out an entry that is here."""
@@ -86,6 +88,7 @@ class Pending:
         was_head = entries[0] is entry
         was_tail, price_before = (line.tail is entry, line.prices[0]) if tails is not None else (False, 0)
         del self._entries[entry.tx.id]
+        self.count -= 1
         self.size_bytes -= entry.size_bytes
         line.remove(entry)
         entry.line = None
