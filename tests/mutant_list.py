@@ -392,7 +392,7 @@ LEDGER_MUTANTS: Final = (
 ROOMS: Final = (
     _mutant("final-taken-again", "a mempool remembers what is final", (MEMPOOL,), ("node/mempool/mempool.py", "if transaction_id in self._finals:", "if transaction_id in ():")),
     _mutant("block-overfilled", "a proposer's block keeps its bound on bytes", (MEMPOOL, "pytest tests/unit/test_proposer.py"), ("node/mempool/mempool.py", "bytes_max -= entry.size_bytes", "bytes_max -= 0")),
-    _mutant("cost-not-released", "a line's pending cost falls when one leaves", (MEMPOOL,), ("node/mempool/pending.py", "self.cost -= entry.cost", "self.cost -= 0")),
+    _mutant("cost-not-released", "a line's pending cost falls when one leaves", (MEMPOOL,), ("node/mempool/lines.py", "self.cost -= entry.cost", "self.cost -= 0")),
     _mutant("sync-believes-links", "blocks that are caught up link to our final one", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not is_link or (header.height, header.epoch) != (height, epoch):", "if (header.height, header.epoch) != (height, epoch):")),
     _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (tell("branch-signed-by-one"), SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
     _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),

@@ -220,14 +220,15 @@ class Rules:
             raise error
 
     def find_inadmissible(
-        self, transactions: Sequence[Transaction], view: View, now_ms: int
+        self, transactions: Sequence[Transaction], view: View, now_ms: int, *, is_form_known: bool = False
     ) -> list[Rejected | NotYet | None]:
         """For each transaction by itself: why it cannot be in the next block, or None.
 
-        `check_form` is included, signatures are not. One gather of accounts serves all.
+        `check_form` is included, signatures are not. One gather of accounts serves all. is_form_known: these
+        very objects passed `check_form` of these rules before, which asks no state.
         """
         answers: list[Rejected | NotYet | None] = [None] * len(transactions)
-        for place, tx in enumerate(transactions):
+        for place, tx in enumerate(() if is_form_known else transactions):
             try:
                 self.check_form(tx)
             except Rejected as error:
@@ -245,15 +246,16 @@ class Rules:
             proposer=sound[0].sender,
             shelf=self.shelf,
         )
+        parameters = self.parameters
+        is_workload = parameters.clock == CLOCK_WORKLOAD
+        work.timestamp_ms = max(parent_ms, now_ms)
         for place, tx in enumerate(transactions):
             if answers[place] is not None:
                 continue
             try:
-                if self.parameters.clock == CLOCK_WORKLOAD:
+                if is_workload:
                     work.timestamp_ms = max(parent_ms, tx.timestamp_ms)
-                    check_jump(work.timestamp_ms, parent_ms, self.parameters)
-                else:
-                    work.timestamp_ms = max(parent_ms, now_ms)
+                    check_jump(work.timestamp_ms, parent_ms, parameters)
                 work.check(tx)
             except (Rejected, NotYet) as error:
                 answers[place] = error

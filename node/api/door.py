@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from consensus.block import Block, Header
 from consensus.genesis import Parameters
@@ -62,9 +62,8 @@ class StatusRecord:
     policies: tuple[PolicyReport, ...] = ()  # this node's own modules
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A node's answer of the moment to one submitted transaction.
+class Receipt(NamedTuple):
+    """A node's answer of the moment to one submitted transaction; a tuple, for one is made for each.
 
     accepted: in the mempool, or already known. refused: judged and refused. rejected: not valid here and
     now. code is a stable word for machines, reason one line for people (both empty when accepted).

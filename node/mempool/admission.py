@@ -17,9 +17,10 @@ import numpy as np
 
 from consensus.codec import check_int
 from consensus.errors import NotYet, Rejected
-from consensus.ledger.state import HOT, View
+from consensus.ledger.state import HOT, Account, View
 from consensus.transaction import Transaction
-from node.mempool.pending import Entry, Line, Pending, compute_fee_for, compute_price
+from node.mempool.lines import Entry, Line, compute_fee_for, compute_price
+from node.mempool.pending import Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,27 @@ class Standing:
 def read_standings(transactions: Sequence[Transaction], view: View) -> dict[bytes, Standing]:
     """All senders of a batch, their accounts read in one gather."""
     senders = list({tx.sender: None for tx in transactions})
-    slots = view.find_slots(senders)
-    hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").tolist()
     return {
         sender: Standing(balance if slot >= 0 else -1, nonce_next)
-        for sender, slot, (balance, nonce_next, _) in zip(senders, slots, hot, strict=True)
+        for sender, (slot, balance, nonce_next, _) in zip(senders, _gather(senders, view), strict=True)
     }
+
+
+def read_accounts(addresses: Sequence[bytes], view: View) -> list[Account]:
+    """Their accounts, read in one gather; one that does not exist has nothing and has done nothing."""
+    return [
+        Account(address, balance, nonce_next, nonce_window)
+        for address, (_, balance, nonce_next, nonce_window) in zip(
+            addresses, _gather(addresses, view), strict=True
+        )
+    ]
+
+
+def _gather(addresses: Sequence[bytes], view: View) -> list[tuple[int, int, int, int]]:
+    """(slot, balance, nonce_next, nonce_window) of each; slot -1 and zeros where there is no account."""
+    slots = view.find_slots(addresses)
+    hot = np.ascontiguousarray(view.read_rows(np.array(slots, dtype=np.int64))[:, HOT]).view(">u8").T.tolist()
+    return list(zip(slots, *hot, strict=True))
 
 
 def check_place(
@@ -74,7 +90,14 @@ def check_place(
             mend="fund it first",
             code="unfunded",
         )
-    nonce_highest = max(standing.nonce_used, standing.nonce_offered, -1 if line is None else line.nonces[-1])
+    cost, count = tx.amount + tx.fee, 0
+    nonce_highest = max(standing.nonce_used, standing.nonce_offered)
+    replaced: Entry | None = None
+    if line is not None:
+        cost += line.cost
+        count = len(line.entries)
+        nonce_highest = max(nonce_highest, line.entries[-1].nonce)
+        replaced = line.find(tx.nonce)
     if tx.nonce > nonce_highest + policy.nonce_gap_max:
         raise NotYet(
             f"{tx.nonce} is more than {policy.nonce_gap_max} above {nonce_highest}, the highest used or pending",
@@ -82,11 +105,6 @@ def check_place(
             mend="send the ones between first",
             code="nonce_gap",
         )
-    replaced = None if line is None else line.by_nonce.get(tx.nonce)
-    cost, count = tx.amount + tx.fee, 0
-    if line is not None:
-        cost += line.cost
-        count = len(line)
     if replaced is not None:
         raised = replaced.tx.fee + max(1, -(-replaced.tx.fee * policy.replace_percent // 100))
         fee_min = max(raised, compute_fee_for(replaced.price, len(tx.raw)))  # nor worth less per byte
@@ -119,14 +137,14 @@ def plan_room(
 ) -> list[Entry]:
     """Whom to evict for it. Raises NotYet when the pool is full of better ones."""
     bytes_over = pending.size_bytes + len(tx.raw) - policy.bytes_max
-    count_over = len(pending) + 1 - policy.count_max
+    count_over = pending.count + 1 - policy.count_max
     if replaced is not None:
         bytes_over -= replaced.size_bytes
         count_over -= 1
     if count_over <= 0 and bytes_over <= 0:
         return []
     price = compute_price(tx.fee, len(tx.raw))
-    if line is not None and line.nonces[0] < tx.nonce and replaced is None:
+    if line is not None and line.entries[0].nonce < tx.nonce and replaced is None:
         price = min(price, line.prices[0])  # it waits behind the sender's cheapest
     victims = pending.plan_eviction(price, count_over, bytes_over, tx.sender)
     if victims is None:

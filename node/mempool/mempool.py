@@ -28,8 +28,16 @@ from consensus.ledger.state import View
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
 from ml.policy import Decision, Opinion
 from node.clock import Clock
-from node.mempool.admission import MempoolPolicy, Standing, check_place, plan_room, read_standings
-from node.mempool.pending import Entry, Key, Pending
+from node.mempool.admission import (
+    MempoolPolicy,
+    Standing,
+    check_place,
+    plan_room,
+    read_accounts,
+    read_standings,
+)
+from node.mempool.lines import Entry, Key
+from node.mempool.pending import Pending
 from node.mempool.pressure import Pressure
 from node.mempool.receipts import BackOff, Drop, DropLog, Outcome, Receipt
 from node.mempool.refusals import Judged
@@ -87,6 +95,7 @@ class Mempool:
         """Everything that is cheaper than a signature: size, form, nonce, funds, room. `now_ms` is wall time."""
         self._note(view)
         batch = Batch(view.header.hash)
+        slots = batch.slots
         decoded: dict[bytes, Transaction] = {}
         for raw in raws:
             try:
@@ -99,10 +108,10 @@ class Mempool:
                 transaction_id = crypto.hash_bytes(raw)
                 known = self._get_known(transaction_id)
                 if known is None and transaction_id not in decoded:
-                    decoded[transaction_id] = decode_transaction(raw)
-                batch.slots.append(known or transaction_id)
+                    decoded[transaction_id] = decode_transaction(raw, transaction_id)
+                slots.append(known or transaction_id)
             except Rejected as error:
-                batch.slots.append(_reject(None, error))
+                slots.append(_reject(None, error))
         transactions = list(decoded.values())
         batch.standings = read_standings(transactions, view)
         screened = self._screen(transactions, batch.standings, view, now_ms)
@@ -131,14 +140,14 @@ class Mempool:
             screened: list[Receipt | None] = [None] * len(batch.candidates)
         else:
             batch.standings = read_standings(batch.candidates, view)
-            screened = self._screen(batch.candidates, batch.standings, view, now_ms)
+            screened = self._screen(batch.candidates, batch.standings, view, now_ms, is_form_known=True)
         answers = batch.answers
         ready: list[Transaction] = []
         for tx, is_signed, answer in zip(batch.candidates, signed, screened, strict=True):
             receipt = self._get_known(tx.id)
             if receipt is None and not is_signed:
                 receipt = _reject(tx.id, _make_signature_error(self._rules.chain_id))
-            receipt = receipt or answer or self._check_policy(tx, opinions)
+            receipt = receipt or answer or (self._check_policy(tx, opinions) if opinions else None)
             if receipt is None:
                 ready.append(tx)
             else:
@@ -156,8 +165,10 @@ class Mempool:
                 if receipt.id in seen:  # the same bytes twice in one batch
                     receipt = Receipt(receipt.id, Outcome.KNOWN, score=receipt.score)
                 seen.add(receipt.id)
-            self.received[receipt.code or receipt.outcome.value] += 1
             receipts.append(receipt)
+        # Counted by code and outcome first: an outcome's word is looked up once, not for each.
+        for (code, kind), count in Counter([(receipt.code, receipt.outcome) for receipt in receipts]).items():
+            self.received[code or kind.value] += count
         return receipts
 
     def _get_known(self, transaction_id: bytes) -> Receipt | None:
@@ -169,10 +180,16 @@ class Mempool:
         return None
 
     def _screen(
-        self, transactions: Sequence[Transaction], standings: dict[bytes, Standing], view: View, now_ms: int
+        self,
+        transactions: Sequence[Transaction],
+        standings: dict[bytes, Standing],
+        view: View,
+        now_ms: int,
+        *,
+        is_form_known: bool = False,
     ) -> list[Receipt | None]:
         """Why each may not come in now, as far as that is known without signature and score."""
-        errors = self._rules.find_inadmissible(transactions, view, now_ms)
+        errors = self._rules.find_inadmissible(transactions, view, now_ms, is_form_known=is_form_known)
         monotonic_ms = self._clock.monotonic_ms()
         receipts: list[Receipt | None] = []
         for tx, error in zip(transactions, errors, strict=True):
@@ -345,22 +362,19 @@ class Mempool:
 
     def recheck(self, senders: Iterable[bytes], view: View) -> None:
         """Drop what these senders can no longer do: used nonces, and from the end what they cannot pay."""
-        for sender in senders:
-            line = self._pending.get_line(sender)
-            if line is None:
-                continue
-            account = view.get_account(sender)
-            balance, nonce_next = (0, 0) if account is None else (account.balance, account.nonce_next)
+        lines = {sender: line for sender in senders if (line := self._pending.get_line(sender)) is not None}
+        for account in read_accounts(list(lines), view):
+            line, balance = lines[account.address], account.balance
             used = []
-            for nonce in line.nonces:
-                if account is None or nonce >= nonce_next:
+            for entry in line.entries:
+                if entry.nonce >= account.nonce_next:
                     break
-                if not account.is_nonce_free(nonce):
-                    used.append(line.by_nonce[nonce])
+                if not account.is_nonce_free(entry.nonce):
+                    used.append(entry)
             for entry in used:
                 self._pending.remove(entry)
                 self._drop(entry, "nonce_used", f"nonce {entry.tx.nonce} is used or too old by now")
-            while line.nonces and line.cost > balance:
+            while line.entries and line.cost > balance:
                 entry = line.tail
                 cost = line.cost
                 self._pending.remove(entry)
@@ -431,7 +445,7 @@ class Mempool:
     def get_pending(self, sender: bytes) -> tuple[Transaction, ...]:
         """A sender's pending transactions by nonce."""
         line = self._pending.get_line(sender)
-        return () if line is None else tuple(line.by_nonce[nonce].tx for nonce in line.nonces)
+        return () if line is None else tuple(entry.tx for entry in line.entries)
 
     def get_page(self, limit: int, start: int = 0) -> list[Entry]:
         """Entries number start .. start + limit - 1 in the order of proposals. Costs O(start + limit)."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from consensus.transaction import Transaction
 
@@ -27,9 +27,8 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A node's answer of the moment to one transaction.
+class Receipt(NamedTuple):
+    """A node's answer of the moment to one transaction (a tuple: one is made for each, and it costs a third).
 
     id: None when the bytes are no transaction. code: a stable word for machines; reason: one line for
     people. Both are empty for what was simply accepted. score is None where it was not judged.

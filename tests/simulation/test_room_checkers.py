@@ -13,7 +13,8 @@ from node import compact_bodies, judge
 from node.api import event_ring
 from node.full_node import FullNode
 from node.judge import InvalidBlock, _Work
-from node.mempool.pending import STALE_SPARE, Entry
+from node.mempool.lines import Entry
+from node.mempool.queues import STALE_SPARE
 from node.mempool.receipts import Drop
 from node.network import gossip, intake
 from node.network.transport import PeerReport
@@ -92,7 +93,7 @@ def fill_drops(node: FullNode) -> None:
 def fill_heads(node: FullNode) -> None:
     node.mempool.policy = replace(node.mempool.policy, count_max=1)
     entry = make_entry()
-    node.mempool._pending._heads.items += [((0,), number, entry) for number in range(STALE_SPARE + 4)]
+    node.mempool._pending._heads._fresh += [entry] * (STALE_SPARE + 4)
 
 
 def fill_verified(node: FullNode) -> None:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import node.mempool.pending
+import node.mempool.queues
 from consensus.transaction import Transaction
-from node.mempool.pending import SIZE_STEP_BYTES, Entry, Pending, compute_fee_for, compute_price
+from node.mempool.lines import SIZE_STEP_BYTES, Entry, compute_fee_for, compute_price
+from node.mempool.pending import Pending
 
 KEYS = [bytes([2]) + bytes([number]) * 32 for number in range(4)]  # form only; nobody signs here
 
@@ -23,7 +24,7 @@ steps = st.lists(
 
 @pytest.fixture(autouse=True)
 def _sweep_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.mempool.pending, "STALE_SPARE", 0)
+    monkeypatch.setattr(node.mempool.queues, "STALE_SPARE", 0)
 
 
 def make_entry(sender: int, nonce: int, fee: int, deadline_ms: int) -> Entry:
@@ -48,7 +49,7 @@ def fill(steps: list[tuple[int, int, int, int]]) -> tuple[Pending, list[Entry]]:
     model: list[Entry] = []
     for step in steps:
         line = pending.get_line(make_entry(*step).tx.sender)
-        there = None if line is None else line.by_nonce.get(step[1])
+        there = None if line is None else line.find(step[1])
         if there is None:
             entry = make_entry(*step)
             pending.insert(entry)
@@ -81,6 +82,49 @@ def test_a_walk_always_takes_the_best_head_of_a_line(steps: list[tuple[int, int,
     assert list(pending) == model
     assert (len(pending), pending.size_bytes) == (len(model), sum(entry.size_bytes for entry in model))
     assert pending.sender_count == len(senders_of(model))
+
+
+@given(steps, st.integers(1, 7), st.sampled_from([0, 1, 4]))
+def test_walks_between_what_comes_and_goes_are_in_order_and_change_nothing(
+    steps: list[tuple[int, int, int, int]], pause: int, run_share: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node.mempool.queues, "RUN_SHARE", run_share)  # 0: what cannot be appended stays beside
+        pending, model = Pending(lambda entry: (-entry.price, entry.seq)), list[Entry]()
+        for number, step in enumerate(steps):
+            entry = make_entry(*step)
+            line = pending.get_line(entry.tx.sender)
+            there = None if line is None else line.find(entry.nonce)
+            if there is None:
+                pending.insert(entry)
+                model.append(entry)
+            else:
+                pending.remove(there)
+                model.remove(there)
+            if number % pause == 0:
+                assert list(pending.walk(set())) == walk_slowly(model)
+        assert list(pending.walk(set())) == walk_slowly(model)
+
+
+@given(steps, st.lists(st.integers(0, 10), min_size=1, max_size=60))
+def test_deadlines_that_come_and_go_while_the_clock_moves_are_all_met(
+    steps: list[tuple[int, int, int, int]], clocks: list[int]
+) -> None:
+    pending, model = Pending(lambda entry: (-entry.price, entry.seq)), list[Entry]()
+    for step, clock_ms in zip(steps, clocks, strict=False):
+        entry = make_entry(*step)
+        line = pending.get_line(entry.tx.sender)
+        there = None if line is None else line.find(entry.nonce)
+        if there is None:
+            pending.insert(entry)
+            model.append(entry)
+        else:
+            pending.remove(there)
+            model.remove(there)
+        due = sorted((e for e in model if e.deadline_ms < clock_ms), key=lambda e: (e.deadline_ms, e.seq))
+        assert pending.pop_expired(clock_ms) == due
+        model = [e for e in model if e not in due]
+        assert list(pending) == model
 
 
 @given(steps, st.integers(0, 3))
@@ -150,7 +194,7 @@ def test_what_left_is_swept_out_of_the_heaps() -> None:
         pending.insert(entry)
         pending.remove(entry)
     for heap in (pending._heads, tails, pending._deadlines):
-        assert len(heap.items) <= 5
+        assert len(heap) <= 5
     assert pending._get_tails() is tails
 
 

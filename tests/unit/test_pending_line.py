@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.transaction import Transaction
-from node.mempool.pending import Entry, Line
+from node.mempool.lines import Entry, Line
 
 KEY = bytes([2]) * 33  # form only; nobody signs here
 
@@ -25,6 +25,7 @@ def test_cost_nonces_and_prices_follow_what_comes_and_goes(steps: list[tuple[int
             line.insert(model[nonce])
         entries = [model[nonce] for nonce in sorted(model)]
         assert line.cost == sum(entry.tx.amount + entry.tx.fee for entry in entries)
-        assert line.nonces == [entry.tx.nonce for entry in entries]
+        assert line.entries == entries
+        assert [line.find(nonce) for nonce in range(7)] == [model.get(nonce) for nonce in range(7)]
         assert line.prices == sorted(entry.price for entry in entries)
         assert len(line) == len(entries)

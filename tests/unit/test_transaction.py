@@ -1,12 +1,13 @@
 """Transactions: one encoding each, every field in bounds, signatures bound to one chain."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus import codec
+from consensus import codec, transaction
 from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
 from consensus.secp256k1 import GROUP_ORDER
@@ -61,6 +62,51 @@ def test_what_is_encoded_decodes_to_itself(tx: Transaction) -> None:
     assert decoded == tx
     assert (decoded.raw, decoded.id, decoded.sender) == (tx.raw, tx.id, tx.sender)
     assert encode_fields(tx) == tx.raw
+    assert all(getattr(decoded, name) == getattr(tx, name) for name in Transaction.__slots__)
+    assert decode_transaction(tx.raw, tx.id) == tx
+
+
+EDGES = st.sampled_from(
+    [
+        *(
+            -1,
+            0,
+            1,
+            126,
+            127,
+            128,
+            codec.MONEY_MAX,
+            codec.MONEY_MAX + 1,
+            codec.TIME_MS_MAX,
+            codec.TIME_MS_MAX + 1,
+        ),
+        *(True, None, 0.5, "text"),
+        *(bytes(count) for count in (0, 19, 20, 21, 32, 33, 34, 63, 64, 65)),
+        *(bytes(PAYLOAD_BYTES_MAX), bytes(PAYLOAD_BYTES_MAX + 1)),
+    ]
+)
+
+
+@given(transactions(), st.dictionaries(st.integers(0, 9), EDGES, max_size=3))
+def test_the_quick_look_at_fields_and_the_one_that_names_them_agree(
+    tx: Transaction, changes: dict[int, Any]
+) -> None:
+    fields: list[Any] = list(codec.decode(tx.raw, what="tx", bytes_max=TRANSACTION_BYTES_MAX))
+    for place, value in changes.items():
+        fields[place] = value
+    try:
+        transaction._check_fields(tuple(fields))
+    except Rejected:
+        assert not transaction._are_sound(tuple(fields))
+    else:
+        assert transaction._are_sound(tuple(fields))
+
+
+def test_a_decoded_transaction_is_frozen_like_any_other() -> None:
+    tx = decode_transaction(sign_transaction(KEY, "chain", **FIELDS).raw)
+    assert type(tx) is Transaction
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tx.nonce = 7  # type: ignore[misc]
 
 
 @given(transactions(), st.data())

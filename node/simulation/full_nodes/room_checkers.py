@@ -14,7 +14,7 @@ from consensus.bft.replica import VIEWS_AHEAD_MAX
 from node import compact_bodies, held_frames, judge
 from node.api import event_ring
 from node.full_node import FullNode
-from node.mempool import pending, refusals
+from node.mempool import queues, refusals
 from node.network import gossip, intake
 from node.network.send_queue import LIMITS
 from node.simulation.checkers import ROUND_BLOCKS_MAX, Violation
@@ -64,8 +64,8 @@ def _weigh_mempool(node: FullNode) -> Iterator[Weight]:
     ):
         # Swept at the next insertion: as many as were ever live at once may still stand there.
         highest = max(live, policy.count_max)
-        kept = 0 if heap is None else len(heap.items)  # tails are made when a full pool asks for them
-        yield name, kept, 2 * highest + pending.STALE_SPARE + 1
+        kept = 0 if heap is None else len(heap)  # tails are made when a full pool asks for them
+        yield name, kept, 2 * highest + queues.STALE_SPARE + 1
     yield "verified ids", len(node.verifier._verified), VERIFIED_IDS_MAX
     events = node.events
     yield "events", events.next_id - events.oldest, event_ring.EVENTS_KEPT
