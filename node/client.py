@@ -50,7 +50,7 @@ class ChainStatus:
     state_root: bytes
     mempool_transactions: int
     is_syncing: bool
-    parameters: Mapping[str, Any]  # as consensus.genesis.Parameters
+    parameters: Mapping[str, Any]  # as consensus.parameters.Parameters
 
 
 @dataclass(frozen=True, slots=True)

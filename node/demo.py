@@ -27,8 +27,8 @@ import numpy as np
 from consensus import crypto
 from consensus.codec import check_int
 from consensus.errors import Fault, Rejected
-from consensus.genesis import DAY_MS
 from consensus.ledger.scoring import FLAG
+from consensus.parameters import DAY_MS
 from ml import synthetic
 from node import home, localnet, process
 from node.clock import SystemClock

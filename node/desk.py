@@ -17,9 +17,9 @@ import numpy as np
 from consensus import block as blocks
 from consensus import codec, merkle, vote
 from consensus.block import Block, Header
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.proofs import prove_account
 from consensus.ledger.scoring import ValidationModule
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction
 from node import shadow_log
 from node.api import door

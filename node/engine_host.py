@@ -22,9 +22,9 @@ from consensus.bft.replica import EngineConfig
 from consensus.bft.restore import Record
 from consensus.block import decode_header
 from consensus.errors import Fault
-from consensus.genesis import LEADER_ONION
 from consensus.ledger import beacon, epochs
 from consensus.ledger.rules import Rules
+from consensus.parameters import LEADER_ONION
 from consensus.vote import Certificate, ValidatorSet
 from node.chain import Chain
 from node.config import NodeConfig

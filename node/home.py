@@ -16,6 +16,16 @@ from typing import Final
 from consensus import codec, crypto, genesis, vote
 from consensus.errors import Fault, Rejected
 from consensus.ledger import scoring
+from consensus.parameters import (
+    CLOCK_WALL,
+    CLOCK_WORKLOAD,
+    DAY_MS,
+    LEADER_ONION,
+    LEADER_ROUND_ROBIN,
+    REPORTING_LISTED,
+    WHOLE_BP,
+    Parameters,
+)
 from node import config, modules
 from node.admin import write_token
 from node.store.disk import RealDisk
@@ -41,16 +51,16 @@ class NetworkPlan:
     base_port: int
     block_interval_ms: int
     refuses: bool = True
-    clock: str = genesis.CLOCK_WORKLOAD
+    clock: str = CLOCK_WORKLOAD
     timestamp_ms: int = 0
     module_names: tuple[str, ...] = ("fraud",)
     stakes: tuple[int, ...] = ()
     model: bytes | None = None
     admin: bool = False  # give every home a token for admin calls
     epoch_blocks: int = 0  # 0: one everlasting epoch
-    churn_bp_max: int = genesis.WHOLE_BP  # no cap: one of four may come or go at once
-    leader_election: str = genesis.LEADER_ROUND_ROBIN
-    reporting: str = genesis.REPORTING_LISTED  # who may report; listed are the funded accounts
+    churn_bp_max: int = WHOLE_BP  # no cap: one of four may come or go at once
+    leader_election: str = LEADER_ROUND_ROBIN
+    reporting: str = REPORTING_LISTED  # who may report; listed are the funded accounts
     reports_min: int = 1
     module_room_bytes: int = 0  # of an account's row; 0: what the modules need
 
@@ -78,7 +88,7 @@ def create_network(folder: Path, plan: NetworkPlan, random_bytes: RandomBytes) -
     accounts = tuple(_make_key(random_bytes) for _ in range(FUNDED_ACCOUNTS))
     stakes = plan.stakes or (STAKE,) * plan.nodes
     entries, artifacts = modules.plan_modules(plan.module_names, refuses=plan.refuses, model=plan.model)
-    is_listing = genesis.REPORTING_LISTED in plan.reporting.split("+")
+    is_listing = REPORTING_LISTED in plan.reporting.split("+")
     chain = genesis.Genesis(
         chain_id="local-" + random_bytes(4).hex(),
         timestamp_ms=plan.timestamp_ms,
@@ -140,7 +150,7 @@ def create_home(
     timestamp_ms: int,
     random_bytes: RandomBytes,
     epoch_blocks: int = 0,
-    leader_election: str = genesis.LEADER_ROUND_ROBIN,
+    leader_election: str = LEADER_ROUND_ROBIN,
     module_room_bytes: int = 0,
 ) -> genesis.Genesis:
     """Lay out one node's home: joining the chain of a genesis file, or founding one of its own.
@@ -157,7 +167,7 @@ def create_home(
         entries, artifacts = modules.plan_modules((modules.FRAUD,), refuses=refuses, model=model)
         chain = genesis.Genesis(
             chain_id=chain_id or "chain-" + random_bytes(4).hex(),
-            timestamp_ms=timestamp_ms if clock == genesis.CLOCK_WALL else 0,
+            timestamp_ms=timestamp_ms if clock == CLOCK_WALL else 0,
             parameters=replace(
                 _plan_parameters(clock, epoch_blocks, leader_election=leader_election),
                 module_room_bytes=module_room_bytes,
@@ -294,19 +304,17 @@ def _lay_out(folder: Path) -> Iterator[Path]:
 def _plan_parameters(
     clock: str,
     epoch_blocks: int,
-    churn_bp_max: int = genesis.WHOLE_BP,
-    leader_election: str = genesis.LEADER_ROUND_ROBIN,
-) -> genesis.Parameters:
-    if leader_election == genesis.LEADER_ONION and not epoch_blocks:
+    churn_bp_max: int = WHOLE_BP,
+    leader_election: str = LEADER_ROUND_ROBIN,
+) -> Parameters:
+    if leader_election == LEADER_ONION and not epoch_blocks:
         raise Rejected(
             "draws leaders anew in every epoch", field="--leader-election", mend="add --epoch-blocks N"
         )
-    parameters = genesis.Parameters(clock=clock)
-    if clock == genesis.CLOCK_WORKLOAD:
+    parameters = Parameters(clock=clock)
+    if clock == CLOCK_WORKLOAD:
         # A replay packs a day into a second: what waits a minute of ours is months old in the workload.
-        parameters = replace(
-            parameters, timestamp_age_ms_max=62 * genesis.DAY_MS, lifetime_ms_max=62 * genesis.DAY_MS
-        )
+        parameters = replace(parameters, timestamp_age_ms_max=62 * DAY_MS, lifetime_ms_max=62 * DAY_MS)
     if epoch_blocks:
         # Made here, a chain is for trying things out: a period is over while one looks on.
         parameters = replace(

@@ -18,12 +18,13 @@ from consensus import codec, crypto, light
 from consensus.block import Header
 from consensus.errors import Fault, Rejected
 from consensus.forks import Fork
-from consensus.genesis import CLOCK_WORKLOAD, Genesis, read_genesis
+from consensus.genesis import Genesis, read_genesis
 from consensus.ledger import records as rec
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.seating import Seating, decode_seating
 from consensus.ledger.state import Account
 from consensus.light import LightSettings, TransactionProof, Trust, Update
+from consensus.parameters import CLOCK_WORKLOAD
 from node.api import light_forms
 from node.api.json_reading import get_field, read_hex, read_int
 from node.api.kind_forms import form_evidence

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from typing import Final
 
 from consensus import crypto
-from consensus.genesis import LEADER_ONION
 from consensus.ledger import beacon, epochs, staking
 from consensus.ledger.beacon import COMMITMENT_EPOCHS, LAYERS_MAX, Onion
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
+from consensus.parameters import LEADER_ONION
 from consensus.transaction import KIND_COMMIT, Transaction
 from node.chain import Chain
 from node.clock import Clock

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from consensus import crypto
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.rules import Rules
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction, sign_transaction
 from node.chain import Chain
 from node.clock import Clock

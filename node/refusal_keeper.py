@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from consensus.block import Header
 from consensus.errors import Fault
-from consensus.genesis import CLOCK_WORKLOAD, Parameters
+from consensus.parameters import CLOCK_WORKLOAD, Parameters
 from consensus.refusal import EMPTY_LOG, LogBeginning, LogHead, RefusalEntry, get_head, trim_reasons
 from node.chain import Chain
 from node.clock import Clock

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from consensus.genesis import REPORTING_LISTED, REPORTING_REGISTERED, REPORTING_VALIDATORS, Parameters
 from consensus.ledger import cases, dispute, epochs, reporters
 from consensus.ledger.cases import Case
 from consensus.ledger.reporters import STATUS_NAMES, Reporter
 from consensus.ledger.state import View
+from consensus.parameters import REPORTING_LISTED, REPORTING_REGISTERED, REPORTING_VALIDATORS, Parameters
 from consensus.transaction import KIND_TRANSFER, Transaction
 from node.api.report_records import (
     CaseRecord,

@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Final
 
 from consensus import crypto
-from consensus.genesis import WHOLE_BP, Parameters
 from consensus.ledger import epochs, participation, staking
 from consensus.ledger import records as rec
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.participation import Participation
 from consensus.ledger.staking import Stake
 from consensus.ledger.state import View
+from consensus.parameters import WHOLE_BP, Parameters
 from node.api.stake_records import (
     DelegationRecord,
     StakeRecord,

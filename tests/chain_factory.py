@@ -8,9 +8,10 @@ from typing import Any
 
 from consensus.block import Block, Header
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WORKLOAD, Genesis, Parameters, write_genesis
+from consensus.genesis import Genesis, write_genesis
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import State
+from consensus.parameters import CLOCK_WORKLOAD, Parameters
 from consensus.transaction import Transaction, sign_transaction
 from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from consensus.block import Block, compute_transactions_root
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, Genesis, ModuleEntry, Parameters
+from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger import report
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
@@ -29,6 +29,7 @@ from consensus.ledger.scoring import (
 )
 from consensus.ledger.state import Delta, View
 from consensus.merkle import HashTree, hash_leaf
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD, Parameters
 from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction
 from consensus.vote import NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 

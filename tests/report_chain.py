@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import DAY_MS
 from consensus.ledger import cases, dispute, reporters
 from consensus.ledger.cases import Case, Filing
 from consensus.ledger.reporters import Reporter
 from consensus.ledger.supply import compute_money
+from consensus.parameters import DAY_MS
 from consensus.transaction import (
     KIND_DISPUTE_REPORT,
     KIND_LEAVE_REPORTER,

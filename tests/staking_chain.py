@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from consensus.bft.evidence import encode_evidence
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WALL, Genesis, Parameters
+from consensus.genesis import Genesis
 from consensus.ledger import bond, epochs, rotation, staking, unbond
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.execution import Built
 from consensus.ledger.staking import Stake
 from consensus.ledger.state import View
 from consensus.ledger.supply import compute_money
+from consensus.parameters import CLOCK_WALL, Parameters
 from consensus.transaction import (
     KIND_BOND,
     KIND_EVIDENCE,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from consensus import crypto, vote
 from consensus.bft import evidence
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import WHOLE_BP, Parameters
 from consensus.ledger import epochs, staking, supply
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
+from consensus.parameters import WHOLE_BP, Parameters
 from consensus.transaction import KIND_EVIDENCE, Transaction
 
 if TYPE_CHECKING:

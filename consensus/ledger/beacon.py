@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
 from consensus.errors import Rejected
-from consensus.genesis import LEADER_ONION, Parameters
 from consensus.ledger import records as rec
 from consensus.ledger import staking
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
+from consensus.parameters import LEADER_ONION, Parameters
 from consensus.transaction import KIND_COMMIT, Transaction
 
 if TYPE_CHECKING:

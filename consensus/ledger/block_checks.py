@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from consensus import refusal, vote
 from consensus.block import GENESIS_VIEW, Block, Header
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, Parameters
 from consensus.ledger import beacon, epochs, scoring
+from consensus.parameters import CLOCK_WORKLOAD, Parameters
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:

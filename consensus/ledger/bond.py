@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
 from consensus.errors import Rejected
-from consensus.genesis import WHOLE_BP
 from consensus.ledger import staking
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.staking import POSITION_BYTES, VALIDATOR_BYTES, Counters, Stake
+from consensus.parameters import WHOLE_BP
 from consensus.transaction import KIND_BOND, Transaction
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec
 from consensus.errors import Rejected
-from consensus.genesis import DAY_MS, Parameters
 from consensus.ledger import records as rec
 from consensus.ledger.records import Records
+from consensus.parameters import DAY_MS, Parameters
 from consensus.transaction import (
     KIND_RECLAIM_DEPOSIT,
     KIND_REPORT,

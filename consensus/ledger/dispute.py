@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 from consensus import codec
 from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import cases, epochs, reporters, staking, supply
 from consensus.ledger import records as rec
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.records import Records
+from consensus.parameters import Parameters
 from consensus.transaction import (
     KIND_DISPUTE_REPORT,
     KIND_LEAVE_REPORTER,

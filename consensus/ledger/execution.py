@@ -23,7 +23,6 @@ from consensus import block as blk
 from consensus import merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import beacon, epochs, judging, scoring
 from consensus.ledger.block_checks import (
     check_certificate_binding,
@@ -39,6 +38,7 @@ from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.scoring import ReportColumns, TransferColumns
 from consensus.ledger.state import ROW_FIXED_BYTES, Delta, View, compute_state_root
 from consensus.ledger.work import Work
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.refusal import EMPTY_LOG, LogHead, check_head, get_head
 from consensus.transaction import Transaction
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from consensus.codec import TIME_MS_MAX
-from consensus.genesis import Parameters
+from consensus.parameters import Parameters
 from consensus.transaction import Transaction
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import numpy as np
 
 from consensus import codec
 from consensus.errors import Rejected
-from consensus.genesis import MODULES_MAX
 from consensus.ledger import scoring, state, tree
 from consensus.ledger.state import Account, View
+from consensus.parameters import MODULES_MAX
 
 SIBLINGS_BYTES: Final = tree.BLOCK_BYTES - tree.HASH_BYTES  # fifteen hashes
 MODULE_ROWS_BYTES_MAX: Final = MODULES_MAX * scoring.MODULE_ROW_BYTES_MAX

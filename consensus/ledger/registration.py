@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import REPORTING_REGISTERED
 from consensus.ledger import reporters, staking
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.reporters import REGISTERED, REPORTER_BYTES, STATUS_NAMES, Reporter
+from consensus.parameters import REPORTING_REGISTERED
 from consensus.transaction import KIND_LEAVE_REPORTER, KIND_REGISTER_REPORTER, Transaction
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from consensus import codec, merkle
 from consensus.block import Block, Header, compute_leaf, decode_header
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import cases, dispute, reporters, scoring
 from consensus.ledger.cases import Case, Filing
 from consensus.ledger.kind import UsualKind
+from consensus.parameters import Parameters
 from consensus.transaction import (
     KIND_REPORT,
     KIND_TRANSFER,

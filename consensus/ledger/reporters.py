@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from consensus import codec
 from consensus.errors import Rejected
-from consensus.genesis import REPORTING_LISTED, REPORTING_REGISTERED, REPORTING_VALIDATORS
 from consensus.ledger import epochs, supply
 from consensus.ledger import records as rec
 from consensus.ledger.records import Records
+from consensus.parameters import REPORTING_LISTED, REPORTING_REGISTERED, REPORTING_VALIDATORS
 
 if TYPE_CHECKING:
     from consensus.ledger.work import Work

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from consensus.codec import TIME_MS_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import cases, dispute, staking
 from consensus.ledger.kind import UsualKind
+from consensus.parameters import Parameters
 from consensus.transaction import KIND_WITHDRAW_REPORT, Transaction
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consensus import vote
-from consensus.genesis import WHOLE_BP, Parameters
 from consensus.ledger import epochs, participation, selection, staking, supply
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.participation import Participation
 from consensus.ledger.records import Records
 from consensus.ledger.staking import Counters
+from consensus.parameters import WHOLE_BP, Parameters
 
 if TYPE_CHECKING:
     from consensus.ledger.work import Work

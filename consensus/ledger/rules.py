@@ -20,7 +20,7 @@ from consensus import block as blk
 from consensus import codec, crypto, merkle, vote
 from consensus.block import Block, Header
 from consensus.errors import Fault, NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, COMBINATION_WEIGHTED, Genesis, Parameters
+from consensus.genesis import Genesis
 from consensus.ledger import epochs, execution, judging, models, motion, scoring, staking
 from consensus.ledger import records as rec
 from consensus.ledger.block_checks import check_jump
@@ -55,6 +55,7 @@ from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View,
 from consensus.ledger.supply import Supply, put_supply
 from consensus.ledger.work import Work
 from consensus.merkle import CompactRange
+from consensus.parameters import CLOCK_WORKLOAD, COMBINATION_WEIGHTED, Parameters
 from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction, compute_signing_digest
 

@@ -18,8 +18,9 @@ from enum import IntEnum
 from typing import Any, Final
 
 from consensus import codec, crypto
-from consensus.genesis import MODULES_MAX, ModuleEntry
+from consensus.genesis import ModuleEntry
 from consensus.ledger.scoring import Thresholds
+from consensus.parameters import MODULES_MAX
 
 MODULES_TAG: Final = b"assay/modules/2"
 TAG_BYTES: Final = 1

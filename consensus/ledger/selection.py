@@ -16,11 +16,11 @@ from __future__ import annotations
 from itertools import islice
 
 from consensus.codec import MONEY_MAX
-from consensus.genesis import WHOLE_BP, Parameters
 from consensus.ledger import staking
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.records import Records
 from consensus.ledger.staking import Stake
+from consensus.parameters import WHOLE_BP, Parameters
 from consensus.vote import Validator, ValidatorSet
 
 

@@ -19,9 +19,9 @@ from typing import Final
 
 from consensus import codec, crypto
 from consensus.errors import Fault, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import records as rec
 from consensus.ledger.records import Records
+from consensus.parameters import Parameters
 from consensus.transaction import Transaction
 
 BONDED: Final = 0  # stands for election

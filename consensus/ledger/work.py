@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from consensus.block import Header
 from consensus.codec import TIME_MS_MAX, UINT64_MAX
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, Parameters
 from consensus.ledger import beacon, epochs, rewards
 from consensus.ledger import records as rec
 from consensus.ledger.cases import Case, Reported
@@ -31,6 +30,7 @@ from consensus.ledger.report import ANCHORS_MAX
 from consensus.ledger.shelf import ModuleShelf
 from consensus.ledger.state import HOT, NONCE_WINDOW, ROW_FIXED_BYTES, Rows, View
 from consensus.ledger.tree import SLOTS_MAX
+from consensus.parameters import CLOCK_WORKLOAD, Parameters
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from consensus.block import Block, Header
-from consensus.genesis import Parameters
 from consensus.ledger.scoring import Counterfactual, Explanation
+from consensus.parameters import Parameters
 from consensus.transaction import Transaction
 from consensus.vote import Certificate
 from node.api.model_records import ComparisonRecord, ModelRecord, ModelsRecord

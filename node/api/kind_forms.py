@@ -17,10 +17,10 @@ from consensus import crypto, vote
 from consensus.bft.evidence import decode_evidence, encode_evidence
 from consensus.codec import MONEY_MAX
 from consensus.errors import Rejected
-from consensus.genesis import WHOLE_BP
 from consensus.ledger import beacon, bond, cases, dispute, report, rotation, unbond
 from consensus.ledger.kinds import KINDS
 from consensus.ledger.motion import decode_motion
+from consensus.parameters import WHOLE_BP
 from consensus.transaction import (
     KIND_APPROVE_MOTION,
     KIND_BOND,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from consensus import codec
-from consensus.genesis import WHOLE_BP
 from consensus.ledger.scoring import OUTCOME_NAMES, SCORE_MAX
+from consensus.parameters import WHOLE_BP
 from node.api.route import HASH_SCHEMA
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
-from consensus.genesis import (
+from consensus.parameters import (
     CLOCK_WALL,
     CLOCK_WORKLOAD,
     COMBINATION_WEIGHTED,

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from consensus import crypto
 from consensus.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block
 from consensus.errors import Fault
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, Genesis, Parameters
+from consensus.genesis import Genesis
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import ROW_FIXED_BYTES, Account, State, encode_account
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS, Parameters
 from consensus.transaction import KIND_TRANSFER, Transaction
 from consensus.vote import NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 from ml.discovery import load_module

@@ -22,7 +22,7 @@ from typing import Final
 
 from consensus import crypto
 from consensus.errors import Fault, Rejected
-from consensus.genesis import DAY_MS
+from consensus.parameters import DAY_MS
 from consensus.transaction import TRANSACTION_BYTES_MAX, sign_transaction
 from node.bench.offspring import leave_signals_to_parent
 from node.store.disk import RealDisk

@@ -138,8 +138,8 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     import shutil
     from pathlib import Path
 
-    from consensus import genesis
     from consensus.errors import Rejected
+    from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD, REPORTING_LISTED, WHOLE_BP
     from node import admin, home, modules
     from node.clock import SystemClock
 
@@ -174,12 +174,12 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         model=model,
         admin=args.admin,
         epoch_blocks=args.epoch_blocks or 0,
-        churn_bp_max=genesis.WHOLE_BP if args.churn_bp is None else args.churn_bp,
+        churn_bp_max=WHOLE_BP if args.churn_bp is None else args.churn_bp,
         leader_election=args.leader_election,
-        reporting=args.reporting or genesis.REPORTING_LISTED,
+        reporting=args.reporting or REPORTING_LISTED,
         reports_min=1 if args.reports_min is None else args.reports_min,
         module_room_bytes=args.module_room,
-        clock=genesis.CLOCK_WALL if args.epoch_blocks else genesis.CLOCK_WORKLOAD,
+        clock=CLOCK_WALL if args.epoch_blocks else CLOCK_WORKLOAD,
         timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )
     return home.create_network(folder, plan, os.urandom)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 from consensus import crypto
 from consensus.block import Block
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import scoring
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.state import View
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
 from ml.policy import Decision, Opinion
 from node.clock import Clock

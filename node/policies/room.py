@@ -21,8 +21,8 @@ from typing import Any, Final
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.rules import Rules
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction
 from ml.policy import Decision, Opinion, PolicyBatch, refuse
 from node.chain import Chain

@@ -15,9 +15,9 @@ import numpy as np
 
 from consensus.codec import check_int
 from consensus.errors import Rejected
-from consensus.genesis import DAY_MS, Parameters
 from consensus.ledger.judging import Seat
 from consensus.ledger.state import ROW_FIXED_BYTES
+from consensus.parameters import DAY_MS, Parameters
 from ml.synthetic import CLEAN, Workload, generate_workload
 from node.redteam.scene import FLAGGED, REFUSED, Payment, Scene, Strategy, Victim, Wave
 from node.redteam.strategies import NAIVE

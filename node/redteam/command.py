@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from consensus.codec import check_int
 from consensus.errors import Rejected
-from consensus.genesis import Parameters
 from consensus.ledger.judging import Seat
+from consensus.parameters import Parameters
 from ml.fraud import FraudModule, load, read_default_artifact
 from node import config
 from node.clock import SystemClock

@@ -20,8 +20,8 @@ import numpy as np
 from consensus.codec import encode
 from consensus.crypto import hash_bytes
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS
 from consensus.ledger.scoring import FLAG
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS
 from ml.dataset import Trace
 from node.client import run_with_client
 from node.redteam.campaign import OWN_ACCOUNTS_MAX, Result, Sizes, Stage

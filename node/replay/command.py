@@ -19,7 +19,8 @@ from typing import Any, Final
 from consensus import crypto
 from consensus.codec import check_int
 from consensus.errors import Rejected
-from consensus.genesis import DAY_MS, Genesis, Parameters
+from consensus.genesis import Genesis
+from consensus.parameters import DAY_MS, Parameters
 from ml.dataset import Trace, read_trace
 from node import config
 from node.client import check_url

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from consensus import codec
 from consensus.errors import AssayError, Fault, NotYet, Rejected
-from consensus.genesis import Parameters
+from consensus.parameters import Parameters
 from consensus.transaction import Transaction, decode_transaction
 from node.api.json_forms import form_transaction
 from node.client import PACKED_BLOCK_BYTES_MAX, NodeClient

@@ -13,7 +13,7 @@ from typing import Protocol
 from consensus import codec, crypto
 from consensus.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_BYTES_MAX, Header, decode_header
 from consensus.errors import NotYet
-from consensus.genesis import Parameters
+from consensus.parameters import Parameters
 from consensus.vote import CERTIFICATE_BYTES_MAX
 
 ITEMS_MAX = 2 * BLOCK_TRANSACTIONS_MAX + 16  # of a block: its transactions, their scores, a few more

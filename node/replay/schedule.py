@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from consensus import codec, crypto
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, MODULES_MAX, Parameters
 from consensus.ledger.scoring import MODULE_ROW_BYTES_MAX
 from consensus.ledger.state import ROW_FIXED_BYTES
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS, MODULES_MAX, Parameters
 from ml.dataset import Trace
 
 KEY_TAG: Final = b"assay/workload-account/1"

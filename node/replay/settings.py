@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from consensus.genesis import DAY_MS
+from consensus.parameters import DAY_MS
 
 IN_FLIGHT_MAX: Final = 4_000  # some seconds of a busy network; beyond it only mempools grow
 PATIENCE_MS: Final = 600_000  # without any final block: half of the validators may be away for a while

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, LEADER_ONION, LEADER_ROUND_ROBIN
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD, LEADER_ONION, LEADER_ROUND_ROBIN
 from node.simulation import faults as fault
 from node.simulation.faults import Fault
 from node.simulation.villains import VILLAINS, parse_villain

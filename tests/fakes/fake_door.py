@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Literal
 
-from consensus import block, crypto, genesis, merkle, vote
+from consensus import block, crypto, merkle, vote
 from consensus.errors import Rejected
 from consensus.ledger.motion import Motion, RetireModel, SeatModel, Tally
 from consensus.ledger.scoring import Contribution, Explanation, Thresholds
 from consensus.ledger.seating import Outcome
+from consensus.parameters import Parameters
 from consensus.refusal import LogHead
 from consensus.transaction import Transaction, decode_transaction, is_signed, sign_transaction
 from node.api import door, refusal_records, report_records, stake_records
@@ -129,7 +130,7 @@ class FakeDoor:
             False,
             2,
             300,
-            genesis.Parameters(),
+            Parameters(),
             self.get_models().models[0],
             (PolicyReport("taste", 100, "skip", False, POLICY_DECISIONS, POLICY_CALLS),),
         )

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from consensus.block import Block, Header, compute_certificate_digest, compute_transactions_root
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WALL, Genesis, ModuleEntry, Parameters
+from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger.report import build_report_payload
 from consensus.ledger.rules import Rules
 from consensus.merkle import HashTree, hash_leaf
+from consensus.parameters import CLOCK_WALL, Parameters
 from consensus.transaction import KIND_REPORT, Transaction, sign_transaction
 from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate, Subject, Validator, ValidatorSet
 from node.chain import Chain

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from consensus.crypto import PrivateKey
-from consensus.genesis import LEADER_ROUND_ROBIN
 from consensus.ledger import bond, unbond
 from consensus.ledger.rotation import sign_rotation
+from consensus.parameters import LEADER_ROUND_ROBIN
 from consensus.transaction import (
     KIND_BOND,
     KIND_ROTATE_KEY,

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from consensus import crypto
 from consensus.block import Header, encode_block
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, Genesis, Parameters
+from consensus.genesis import Genesis
 from consensus.ledger.report import decode_payload
 from consensus.ledger.rules import Rules
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS, Parameters
 from consensus.transaction import KIND_REPORT, KIND_TRANSFER, Transaction, decode_transaction
 from consensus.vote import NOTARIZE, Certificate, Subject, Validator, ValidatorSet
 from node.replay.network import Answer, Explained, Holding, NodeAway, NodeStatus

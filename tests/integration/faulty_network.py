@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from consensus.bft.contract import Proposal
 from consensus.bft.messages import encode_record
-from consensus.genesis import CLOCK_WALL
+from consensus.parameters import CLOCK_WALL
 from consensus.vote import NOTARIZE, Certificate, Subject, Vote, is_conflict
 from node.home import NetworkPlan, create_network
 from node.journal import read_journal

@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WALL
+from consensus.parameters import CLOCK_WALL
 from consensus.transaction import sign_transaction
 from tests.integration.network_process import NetworkProcess, get_json, request_json, wait_for
 

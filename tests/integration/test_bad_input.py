@@ -17,7 +17,7 @@ import pytest
 
 from consensus import crypto
 from consensus.codec import MONEY_MAX
-from consensus.genesis import DAY_MS
+from consensus.parameters import DAY_MS
 from consensus.transaction import KIND_REPORT, Transaction, sign_transaction
 from node.api.json_forms import form_transaction
 from tests.integration.network_process import (

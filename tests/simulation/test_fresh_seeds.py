@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consensus.genesis import CLOCK_WORKLOAD
+from consensus.parameters import CLOCK_WORKLOAD
 from node.commands.simulate import format_replay
 from node.simulation.config import FULL_NODES, SimulationConfig
 from node.simulation.engine_world import simulate

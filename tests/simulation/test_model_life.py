@@ -7,10 +7,10 @@ from hashlib import sha256
 
 import pytest
 
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD
 from consensus.ledger import motion
 from consensus.ledger.motion import Change, Motion, encode_motion
 from consensus.ledger.publication import cut_artifact
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD
 from consensus.transaction import KIND_APPROVE_MOTION, KIND_PUBLISH_MODEL, Transaction
 from node.simulation.checkers import Violation
 from node.simulation.config import FULL_NODES

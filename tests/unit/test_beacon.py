@@ -11,10 +11,10 @@ import pytest
 
 from consensus.bft.leader import DrawnSchedule
 from consensus.errors import Fault, Rejected
-from consensus.genesis import Parameters
 from consensus.ledger import beacon
 from consensus.ledger.beacon import Onion
 from consensus.ledger.execution import Built
+from consensus.parameters import Parameters
 from consensus.transaction import KIND_COMMIT, Transaction
 from node.simulation import toys
 from tests.ledger_chain import alter

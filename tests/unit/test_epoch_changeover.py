@@ -19,11 +19,11 @@ from consensus.bft.messages import make_block_reader, make_genesis_ref
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.block import Block
 from consensus.crypto import PrivateKey
-from consensus.genesis import LEADER_ONION, LEADER_ROUND_ROBIN
 from consensus.ledger import beacon, epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import Delta, View
 from consensus.ledger.supply import compute_money
+from consensus.parameters import LEADER_ONION, LEADER_ROUND_ROBIN
 from consensus.transaction import Transaction
 from consensus.vote import Certificate, Vote
 from node.simulation import toys

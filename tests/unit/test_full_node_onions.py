@@ -11,8 +11,8 @@ import pytest
 
 from consensus.bft.leader import LeaderSchedule, compute_offset
 from consensus.block import Header
-from consensus.genesis import LEADER_ONION
 from consensus.ledger import beacon
+from consensus.parameters import LEADER_ONION
 from tests.fakes.full_nodes import FullNodes
 
 EPOCH_BLOCKS = 4

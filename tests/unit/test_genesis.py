@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from consensus import codec
 from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
-from consensus.genesis import Genesis, ModuleEntry, Parameters, read_genesis, write_genesis
+from consensus.genesis import Genesis, ModuleEntry, read_genesis, write_genesis
+from consensus.parameters import Parameters
 from consensus.vote import Validator, ValidatorSet
 from tests.ledger_chain import make_genesis
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from consensus.errors import Fault, Rejected
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, Genesis
+from consensus.genesis import Genesis
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD
 from node import config, home
 from node.config import NodeConfig
 from node.home import NetworkPlan

@@ -11,7 +11,8 @@ import pytest
 from consensus.bft.contract import BlockFetched, BlockJudged, Judgement
 from consensus.block import Block, encode_block
 from consensus.errors import Fault, Rejected
-from consensus.genesis import Genesis, Parameters
+from consensus.genesis import Genesis
+from consensus.parameters import Parameters
 from consensus.transaction import sign_transaction
 from consensus.vote import FINALIZE
 from node import judge as judging

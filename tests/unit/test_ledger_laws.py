@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from consensus.block import Block
 from consensus.errors import Fault, Rejected
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD
 from consensus.ledger.scoring import REFUSE_NEVER, Thresholds
 from consensus.ledger.snapshot import dump_state, load_state
 from consensus.ledger.state import State, View
 from consensus.ledger.supply import compute_money
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD
 from consensus.transaction import KIND_TRANSFER, Transaction
 from tests.ledger_chain import KEYS, START_MS, STRANGERS, Chain, alter_body, make_genesis
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import DAY_MS, Parameters
 from consensus.ledger import cases, report
 from consensus.ledger import records as rec
 from consensus.ledger.report import decode_payload, encode_payload
+from consensus.parameters import DAY_MS, Parameters
 from consensus.transaction import KIND_REPORT, Transaction
 from tests.ledger_chain import KEYS, START_MS, STRANGERS, Chain, make_genesis
 

@@ -5,9 +5,9 @@ import pytest
 from consensus import codec
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WALL, DAY_MS
 from consensus.ledger.scoring import REFUSE_NEVER, Thresholds
 from consensus.ledger.state import Account
+from consensus.parameters import CLOCK_WALL, DAY_MS
 from consensus.transaction import sign_transaction
 from tests.ledger_chain import (
     BALANCE,

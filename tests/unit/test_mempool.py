@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from consensus import crypto, vote
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WALL, CLOCK_WORKLOAD, Genesis, ModuleEntry, Parameters
+from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger.execution import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import (
@@ -23,6 +23,7 @@ from consensus.ledger.scoring import (
     Verdicts,
 )
 from consensus.ledger.state import State
+from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD, Parameters
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, sign_transaction
 from ml.policy import hold, refuse
 from node.clock import ManualClock

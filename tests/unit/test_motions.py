@@ -6,13 +6,13 @@ import pytest
 
 from consensus import codec
 from consensus.errors import Rejected
-from consensus.genesis import COMBINATION_WEIGHTED
 from consensus.ledger import models, motion
 from consensus.ledger import records as rec
 from consensus.ledger.motion import Motion, SeatModel, Tally
 from consensus.ledger.scoring import Thresholds
 from consensus.ledger.seating import Outcome, compute_modules_digest
 from consensus.ledger.snapshot import dump_state, load_state
+from consensus.parameters import COMBINATION_WEIGHTED
 from consensus.transaction import KIND_APPROVE_MOTION, Transaction
 from tests.ledger_chain import VALIDATORS, Chain, CountingModule, make_genesis
 from tests.model_chain import (

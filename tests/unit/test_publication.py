@@ -4,11 +4,11 @@ import pytest
 
 from consensus import codec
 from consensus.errors import Fault, Rejected
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import models, publication
 from consensus.ledger import records as rec
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES
 from consensus.ledger.rules import Rules
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import KIND_PUBLISH_MODEL
 from tests.ledger_chain import CountingModule
 from tests.model_chain import LOADED, PEOPLE, ModelChain, digest_of, make_model_genesis, seat

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, Genesis, ModuleEntry, Parameters
+from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger.judging import Seat
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import REFUSE, REFUSE_NEVER, Thresholds, ValidationModule
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS, Parameters
 from consensus.transaction import sign_transaction
 from consensus.vote import Validator, ValidatorSet
 from ml import velocity

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consensus.codec import MONEY_MAX
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WORKLOAD, DAY_MS, Parameters
+from consensus.parameters import CLOCK_WORKLOAD, DAY_MS, Parameters
 from ml.dataset import Trace
 from node.replay.schedule import build_facts, build_schedule, derive_key, shift_times
 

@@ -12,7 +12,7 @@ import pytest
 
 from consensus.block import Block, decode_block, encode_block
 from consensus.errors import Fault, Rejected
-from consensus.genesis import DAY_MS, Parameters
+from consensus.parameters import DAY_MS, Parameters
 from consensus.transaction import KIND_REPORT, Transaction
 from ml.dataset import Trace
 from node.replay.network import Answer

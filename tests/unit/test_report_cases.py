@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import DAY_MS
 from consensus.ledger import cases
 from consensus.ledger.records import Records
+from consensus.parameters import DAY_MS
 from tests.report_chain import ANN, BEN, BOND, CLERK, CONTEST_MS, FRIEND, VICTIM, ReportChain
 
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.genesis import DAY_MS
 from consensus.ledger import cases, dispute, reporters
+from consensus.parameters import DAY_MS
 from consensus.transaction import Transaction
 from tests.report_chain import (
     ANN,

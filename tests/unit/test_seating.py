@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.errors import Rejected
-from consensus.genesis import MODULES_MAX, ModuleEntry
+from consensus.genesis import ModuleEntry
 from consensus.ledger.judging import Seat
 from consensus.ledger.scoring import Thresholds
 from consensus.ledger.seating import (
@@ -25,6 +25,7 @@ from consensus.ledger.seating import (
     encode_seating,
     seat_genesis,
 )
+from consensus.parameters import MODULES_MAX
 from tests.ledger_chain import CountingModule
 
 LIMITS = Thresholds(1, 2)

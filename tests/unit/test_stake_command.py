@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from consensus import crypto, transaction
-from consensus.genesis import Parameters
 from consensus.ledger import bond, rotation, staking, unbond
+from consensus.parameters import Parameters
 from node import config
 from node.api import door as api_door
 from node.api import stake_records

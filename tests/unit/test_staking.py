@@ -5,8 +5,8 @@ import pytest
 from consensus.codec import encode
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger import bond, rotation, staking, unbond
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import (
     KIND_BOND,
     KIND_ROTATE_KEY,

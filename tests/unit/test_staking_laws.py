@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from consensus.errors import NotYet, Rejected
-from consensus.genesis import WHOLE_BP
 from consensus.ledger import epochs, selection, staking, supply
 from consensus.ledger.execution import Built
+from consensus.parameters import WHOLE_BP
 from consensus.transaction import Transaction
 from tests.ledger_chain import BALANCE
 from tests.staking_chain import OPERATORS, PEOPLE, STAKE, StakingChain, make_staking_genesis, make_voting_key

@@ -14,9 +14,10 @@ from typing import Any, Final
 from consensus.bft.contract import BlockRef
 from consensus.bft.messages import make_genesis_ref
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WALL, LEADER_ROUND_ROBIN, WHOLE_BP, Genesis, ModuleEntry, Parameters
+from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ValidationModule
+from consensus.parameters import CLOCK_WALL, LEADER_ROUND_ROBIN, WHOLE_BP, Parameters
 from consensus.vote import Validator, ValidatorSet
 from ml.discovery import load_module
 from node import modules

@@ -17,12 +17,12 @@ from typing import Final
 from consensus.codec import MONEY_MAX
 from consensus.crypto import PrivateKey, compute_address
 from consensus.errors import Rejected
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.cases import encode_about
 from consensus.ledger.report import build_report_payload, decode_payload, encode_payload
 from consensus.ledger.rules import Rules
 from consensus.ledger.unbond import ALL, encode_units
 from consensus.merkle import HashTree, hash_leaf
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import (
     KIND_BOND,
     KIND_DISPUTE_REPORT,

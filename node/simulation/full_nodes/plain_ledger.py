@@ -19,7 +19,8 @@ from typing import Final
 
 from consensus import codec, crypto, vote
 from consensus.block import Block, Header, decode_header
-from consensus.genesis import CLOCK_WORKLOAD, Genesis
+from consensus.genesis import Genesis
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import (
     KIND_APPROVE_MOTION,
     KIND_DISPUTE_REPORT,

@@ -18,7 +18,8 @@ from typing import Any, Final
 from consensus import codec, crypto, vote
 from consensus.block import Header
 from consensus.codec import MONEY_MAX
-from consensus.genesis import WHOLE_BP, Genesis
+from consensus.genesis import Genesis
+from consensus.parameters import WHOLE_BP
 from consensus.transaction import (
     KIND_BOND,
     KIND_COMMIT,

@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from consensus.crypto import PrivateKey
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.rules import Rules
+from consensus.parameters import CLOCK_WORKLOAD
 from node.full_node import FullNode
 from node.mempool.receipts import Outcome, Receipt
 from node.simulation.full_nodes.checkers import NodeCheckers

@@ -23,9 +23,9 @@ from consensus.bft.messages import decode_message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.block import decode_header
 from consensus.errors import Rejected
-from consensus.genesis import LEADER_ONION
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.rules import Rules
+from consensus.parameters import LEADER_ONION
 from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
 from node.config import NodeConfig
 from node.engine_host import MakeEngine, NodeEngine

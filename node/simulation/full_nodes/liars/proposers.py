@@ -15,9 +15,9 @@ from consensus import block as blocks
 from consensus import crypto
 from consensus.bft.contract import Proposal
 from consensus.block import BLOCK_TRANSACTIONS_MAX, Block, Header
-from consensus.genesis import CLOCK_WORKLOAD
 from consensus.ledger.scoring import ACCEPT, FLAG, REFUSE, SCORE_MAX
 from consensus.ledger.state import View
+from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction
 from consensus.vote import NOTARIZE, Certificate, Vote
 from node.network.frames import (
