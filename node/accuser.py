@@ -12,17 +12,14 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from consensus import crypto
 from consensus.bft.evidence import compute_offence, encode_evidence
 from consensus.ledger import epochs, staking
 from consensus.ledger.rules import Rules
 from consensus.transaction import KIND_EVIDENCE, Transaction
 from consensus.vote import Evidence
 from node.chain import Chain
-from node.clock import Clock
-from node.mempool.mempool import Mempool
-from node.mempool.receipts import Outcome
-from node.own_account import Spawn, Submit, sign_next
+from node.mempool.receipts import Outcome, Receipt
+from node.own_account import OwnAccount
 
 log = logging.getLogger("assay.accuser")
 
@@ -40,30 +37,22 @@ class _Case:
 
 
 class Accuser:
-    """One node's. key: of its validator; None: an observer, which leaves it to the others."""
+    """One node's. account: of its validator; None: an observer, which leaves it to the others."""
 
     def __init__(
         self,
         rules: Rules,
         chain: Chain,
-        mempool: Mempool,
-        clock: Clock,
-        key: crypto.PrivateKey | None,
-        submit: Submit,
-        spawn: Spawn,
+        account: OwnAccount | None,
     ) -> None:
         self._rules = rules
         self._chain = chain
-        self._mempool = mempool
-        self._clock = clock
-        self._key = key
-        self._submit = submit
-        self._spawn = spawn
+        self._account = account
         self._cases: dict[tuple[int, int], _Case] = {}  # by epoch and signer
 
     def on_evidence(self, evidence: Evidence) -> None:
         """A lie was seen: accuse, unless the chain has no stake to punish."""
-        if not self._rules.parameters.epoch_blocks or self._key is None:
+        if not self._rules.parameters.epoch_blocks or self._account is None:
             return
         epoch, _, signer = compute_offence(evidence)
         if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:
@@ -72,15 +61,17 @@ class Accuser:
 
     def retry(self) -> None:
         """Call when blocks became final: drops what is settled, tries again what was lost."""
-        height = self._chain.finalized.height
+        account, height = self._account, self._chain.finalized.height
+        if account is None:
+            return
         for offence, case in list(self._cases.items()):
             operator = self._find_accused(*offence)
             if operator is None:
                 del self._cases[offence]
-            elif height - case.height >= RETRY_BLOCKS and self._mempool.get(case.transaction_id) is None:
-                tx = self._sign(operator, case.evidence)
-                case.transaction_id, case.height = tx.id, height
-                self._spawn(self._send(tx))
+            elif height - case.height >= RETRY_BLOCKS and not account.is_waiting(case.transaction_id):
+                payload = encode_evidence(case.evidence)
+                case.transaction_id = account.send_next(KIND_EVIDENCE, operator, payload, _tell)
+                case.height = height
 
     def _find_accused(self, epoch: int, signer: int) -> bytes | None:
         """The liar's operator; None once it is punished, or too long ago."""
@@ -92,23 +83,10 @@ class Accuser:
         is_punished = staking.get_stake(records, operator).status == staking.TOMBSTONED
         return None if is_punished else operator
 
-    def _sign(self, operator: bytes, evidence: Evidence) -> Transaction:
-        assert self._key is not None  # on_evidence saw it
-        return sign_next(
-            self._key,
-            self._rules,
-            self._chain,
-            self._mempool,
-            self._clock,
-            kind=KIND_EVIDENCE,
-            receiver=operator,
-            payload=encode_evidence(evidence),
-        )
 
-    async def _send(self, tx: Transaction) -> None:
-        (receipt,) = await self._submit((tx.raw,))
-        told = {"accused": tx.receiver.hex(), "transaction": tx.id.hex()}
-        if receipt.outcome in (Outcome.ACCEPTED, Outcome.KNOWN):
-            log.warning("accused a validator that lied", extra=told)
-        else:
-            log.warning("an accusation was turned away", extra={**told, "reason": receipt.reason})
+def _tell(tx: Transaction, receipt: Receipt) -> None:
+    told = {"accused": tx.receiver.hex(), "transaction": tx.id.hex()}
+    if receipt.outcome in (Outcome.ACCEPTED, Outcome.KNOWN):
+        log.warning("accused a validator that lied", extra=told)
+    else:
+        log.warning("an accusation was turned away", extra={**told, "reason": receipt.reason})

@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.bft.contract import BlockRef
+from consensus.bft.messages import make_block_ref
 from consensus.block import Block, Header, decode_header
-from consensus.errors import Fault, NotYet, Rejected
+from consensus.errors import Fault, NotYet
 from consensus.ledger import epochs
 from consensus.ledger.state import Delta, State, View
 from consensus.vote import ValidatorSet
@@ -78,18 +79,7 @@ class Chain:
         found = self._final_view.find_set(header.epoch)
         if found is None:
             raise NotYet(f"{header.epoch}: its validators are not known here", field="header.epoch")
-        proposer = found.index_by_key.get(header.proposer)
-        if proposer is None:
-            raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
-        return BlockRef(
-            header.hash,
-            header.epoch,
-            header.view,
-            header.height,
-            header.parent_view,
-            header.parent_hash,
-            proposer,
-        )
+        return make_block_ref(header, found.index_by_key)
 
     # --- blocks -------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
 from node.observation import Vigil
 from node.onion_keeper import OnionKeeper
+from node.own_account import OwnAccount
 from node.policies.calling import ThreadCaller
 from node.policies.plan import LoadedPolicy
 from node.policies.room import MakeCaller, PolicyRoom
@@ -206,7 +207,11 @@ class FullNode:
             self.policies,
         )
         self.gossip = self.entrance.gossip
-        self.accuser = Accuser(rules, chain, mempool, clock, validator_key, self.entrance.submit, self._spawn)
+        account = None
+        if validator_key is not None:
+            submit = self.entrance.submit
+            account = OwnAccount(rules, chain, mempool, clock, validator_key, submit, self._spawn)
+        self.accuser = Accuser(rules, chain, account)
         herald.accuse = self.accuser.on_evidence
         budget = BlockBudget(self.settings.delta_ms // 2)
         judge = self.judge_room = Judge(
@@ -228,16 +233,7 @@ class FullNode:
             rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
-        self.onions = OnionKeeper(
-            rules,
-            chain,
-            mempool,
-            clock,
-            validator_key,
-            self.entrance.submit,
-            self._spawn,
-            lambda: self.catching_up.is_syncing,
-        )
+        self.onions = OnionKeeper(rules, chain, account, lambda: self.catching_up.is_syncing)
         self.proposer = Proposer(
             rules,
             chain,

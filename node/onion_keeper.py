@@ -26,10 +26,8 @@ from consensus.ledger.state import View
 from consensus.parameters import LEADER_ONION
 from consensus.transaction import KIND_COMMIT, Transaction
 from node.chain import Chain
-from node.clock import Clock
-from node.mempool.mempool import Mempool
-from node.mempool.receipts import Outcome
-from node.own_account import Spawn, Submit, sign_next
+from node.mempool.receipts import Outcome, Receipt
+from node.own_account import OwnAccount
 
 log = logging.getLogger("assay.beacon")
 
@@ -41,7 +39,7 @@ RETRY_BLOCKS: Final = 16  # between two tries to commit: a few seconds
 
 
 class OnionKeeper:
-    """One node's. key: of the operator's account (and of its onions); None: an observer.
+    """One node's. account: of the operator, whose key is that of its onions, too; None: an observer.
 
     is_behind: whether peers are ahead; what our state lacks then may stand in theirs.
     """
@@ -50,20 +48,12 @@ class OnionKeeper:
         self,
         rules: Rules,
         chain: Chain,
-        mempool: Mempool,
-        clock: Clock,
-        key: crypto.PrivateKey | None,
-        submit: Submit,
-        spawn: Spawn,
+        account: OwnAccount | None,
         is_behind: Callable[[], bool],
     ) -> None:
         self._rules = rules
         self._chain = chain
-        self._mempool = mempool
-        self._clock = clock
-        self._key = key if rules.parameters.leader_election == LEADER_ONION else None
-        self._submit = submit
-        self._spawn = spawn
+        self._account = account if rules.parameters.leader_election == LEADER_ONION else None
         self._is_behind = is_behind
         self._onions: dict[int, Onion] = {}  # by era; a few hundred kilobytes each
         self._unknown = (b"", 0)  # a tip that is of no onion of ours, and the era in which it was looked for
@@ -74,9 +64,11 @@ class OnionKeeper:
 
     def find_reveal(self, view: View, epoch: int) -> bytes:
         """What a block of `epoch` by this validator on `view` reveals; empty for a tail and for nothing."""
-        if self._key is None or epochs.is_tail_place(view.header, epoch, self._rules.parameters.epoch_blocks):
+        if self._account is None or epochs.is_tail_place(
+            view.header, epoch, self._rules.parameters.epoch_blocks
+        ):
             return b""
-        tip = beacon.get_tip(view.records, self._key.address, epoch)
+        tip = beacon.get_tip(view.records, self._account.key.address, epoch)
         onion = self._find_onion(tip, epoch) if tip else None
         return b"" if onion is None else onion.find_reveal(tip)
 
@@ -96,24 +88,17 @@ class OnionKeeper:
 
     def retry(self) -> None:
         """Call when blocks became final: commits when an era comes near, tries again what was lost."""
-        height = self._chain.finalized.height
-        if self._key is None or height - self._height < RETRY_BLOCKS:
+        account, height = self._account, self._chain.finalized.height
+        if account is None or height - self._height < RETRY_BLOCKS:
             return
-        tip = self._find_due(self._key.address)
-        if tip and not self._is_behind() and self._mempool.get(self._transaction_id) is None:
-            tx = sign_next(
-                self._key,
-                self._rules,
-                self._chain,
-                self._mempool,
-                self._clock,
-                kind=KIND_COMMIT,
-                receiver=self._key.address,
-                payload=beacon.encode_tip(tip),
-                state_bytes=staking.POSITION_BYTES,
+        operator = account.key.address
+        tip = self._find_due(operator)
+        if tip and not self._is_behind() and not account.is_waiting(self._transaction_id):
+            payload, state_bytes = beacon.encode_tip(tip), staking.POSITION_BYTES
+            self._transaction_id = account.send_next(
+                KIND_COMMIT, operator, payload, _tell, state_bytes=state_bytes
             )
-            self._transaction_id, self._height = tx.id, height
-            self._spawn(self._send(tx))
+            self._height = height
 
     def _find_due(self, operator: bytes) -> bytes:
         """What is to be committed to now; empty for nothing."""
@@ -126,14 +111,6 @@ class OnionKeeper:
         is_known = found is not None and (onion.is_layer(found.tip) or onion.is_layer(found.pending))
         return b"" if is_known else onion.tip
 
-    async def _send(self, tx: Transaction) -> None:
-        (receipt,) = await self._submit((tx.raw,))
-        told = {"transaction": tx.id.hex()}
-        if receipt.outcome in (Outcome.ACCEPTED, Outcome.KNOWN):
-            log.info("committed to an onion", extra=told)
-        else:
-            log.warning("a commitment was turned away", extra={**told, "reason": receipt.reason})
-
     # --- onions -------------------------------------------------------------------------------------
 
     def _compute_era(self, epoch: int) -> int:
@@ -143,14 +120,22 @@ class OnionKeeper:
     def _get_onion(self, era: int) -> Onion:
         onion = self._onions.get(era)
         if onion is None:
-            assert self._key is not None  # all who come here have looked
+            assert self._account is not None  # all who come here have looked
             while len(self._onions) >= ERAS_SEARCHED:
                 del self._onions[min(self._onions)]
             blocks = self._rules.parameters.epoch_blocks
             layers = min(LAYERS_MAX, compute_era_epochs(blocks) * blocks)
-            secret = compute_secret(self._key, self._rules.chain_id, era)
+            secret = compute_secret(self._account.key, self._rules.chain_id, era)
             onion = self._onions[era] = Onion(secret, layers)
         return onion
+
+
+def _tell(tx: Transaction, receipt: Receipt) -> None:
+    told = {"transaction": tx.id.hex()}
+    if receipt.outcome in (Outcome.ACCEPTED, Outcome.KNOWN):
+        log.info("committed to an onion", extra=told)
+    else:
+        log.warning("a commitment was turned away", extra={**told, "reason": receipt.reason})
 
 
 def compute_era_epochs(epoch_blocks: int) -> int:

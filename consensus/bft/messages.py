@@ -11,7 +11,7 @@ Leaves out: who leads a view, and whether a view is near; the engine knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, assert_never
 
 from consensus import block, codec, crypto, vote
@@ -38,21 +38,25 @@ def make_block_reader(validators: ValidatorSet) -> ReadBlock:
     indexes = {validator.public_key: index for index, validator in enumerate(validators.validators)}
 
     def read_block(payload: bytes) -> BlockRef:
-        header = block.decode_header(payload)
-        proposer = indexes.get(header.proposer)
-        if proposer is None:
-            raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
-        return BlockRef(
-            header.hash,
-            header.epoch,
-            header.view,
-            header.height,
-            header.parent_view,
-            header.parent_hash,
-            proposer,
-        )
+        return make_block_ref(block.decode_header(payload), indexes)
 
     return read_block
+
+
+def make_block_ref(header: block.Header, index_by_key: Mapping[bytes, int]) -> BlockRef:
+    """A block as its epoch's engine knows it. Raises Rejected when its proposer is not of the set."""
+    proposer = index_by_key.get(header.proposer)
+    if proposer is None:
+        raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
+    return BlockRef(
+        header.hash,
+        header.epoch,
+        header.view,
+        header.height,
+        header.parent_view,
+        header.parent_hash,
+        proposer,
+    )
 
 
 def make_genesis_ref(header: block.Header, epoch: int) -> BlockRef:

@@ -16,6 +16,7 @@ from consensus.transaction import KIND_EVIDENCE, Transaction, decode_transaction
 from node import accuser
 from node.accuser import RETRY_BLOCKS, Accuser
 from node.mempool.receipts import Outcome, Receipt
+from node.own_account import OwnAccount
 from tests.staking_chain import OPERATORS, StakingChain, make_staking_genesis
 
 CHAIN_ID = "staking-test"
@@ -34,9 +35,9 @@ class Office:
             get=self.waiting.get, get_pending=lambda _: list(self.waiting.values())
         )
         clock: Any = SimpleNamespace(now_ms=lambda: self.chain.now_ms)
-        self.accuser = Accuser(
-            self.chain.rules, self._as_chain(), mempool, clock, key, self._submit, self._run
-        )
+        rules, door = self.chain.rules, self._as_chain()
+        account = key and OwnAccount(rules, door, mempool, clock, key, self._submit, self._run)
+        self.accuser = Accuser(rules, door, account)
 
     def _as_chain(self) -> Any:
         office = self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +14,10 @@ from consensus.ledger import beacon
 from consensus.ledger.state import View
 from consensus.transaction import KIND_COMMIT, Transaction, decode_transaction
 from node import onion_keeper
+from node.chain import Chain
 from node.mempool.receipts import Outcome, Receipt
 from node.onion_keeper import ERA_EPOCHS_MIN, RETRY_BLOCKS, OnionKeeper, compute_era_epochs, compute_secret
+from node.own_account import OwnAccount
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_staking_genesis
 
 EPOCH_BLOCKS = 3
@@ -39,16 +41,9 @@ class House:
             get=self.waiting.get, get_pending=lambda _: list(self.waiting.values())
         )
         clock: Any = SimpleNamespace(now_ms=lambda: self.chain.now_ms)
-        return OnionKeeper(
-            self.chain.rules,
-            _Door(self.chain),  # type: ignore[arg-type]
-            mempool,
-            clock,
-            key,
-            self._submit,
-            self._run,
-            lambda: self.is_behind,
-        )
+        rules, door = self.chain.rules, cast("Chain", _Door(self.chain))
+        account = key and OwnAccount(rules, door, mempool, clock, key, self._submit, self._run)
+        return OnionKeeper(rules, door, account, lambda: self.is_behind)
 
     async def _submit(self, raws: Sequence[bytes]) -> list[Receipt]:
         (tx,) = (decode_transaction(raw) for raw in raws)
