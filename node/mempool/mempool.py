@@ -12,7 +12,7 @@ Leaves out: gossip, signature checks (`node.verification`), the answers of HTTP.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -24,7 +24,6 @@ from consensus.errors import NotYet, Rejected
 from consensus.ledger import scoring
 from consensus.ledger.kinds import KIND_BY_NUMBER
 from consensus.ledger.state import View
-from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import TRANSACTION_BYTES_MAX, Transaction, decode_transaction
 from ml.policy import Decision, Opinion
 from node.clock import Clock
@@ -36,10 +35,10 @@ from node.mempool.admission import (
     read_accounts,
     read_standings,
 )
-from node.mempool.lines import Entry, Key
-from node.mempool.pending import Pending
-from node.mempool.pressure import Pressure
-from node.mempool.receipts import BackOff, Drop, DropLog, Outcome, Receipt
+from node.mempool.holdings import Holdings
+from node.mempool.judging import judge_batch
+from node.mempool.lines import Entry
+from node.mempool.receipts import Outcome, Receipt, make_signature_error, reject
 from node.mempool.refusals import Judged
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ if TYPE_CHECKING:
 
 MISFITS_MAX: Final = 64  # a walk for a block ends after so many that do not fit: the rest hardly will
 TRANSACTION_BYTES_TYPICAL: Final = 128  # no room for even a small one: the block is full
-JUDGE_ROUNDS_MAX: Final = 4  # each round settles at least the first refusal of every chain of accounts
 FINALS_KEPT: Final = 1 << 16  # ids of final transactions that a client may still send again; 10 MB
-RETRY_MS: Final = 1_000  # a block or two from now there is room again
 NO_OPINIONS: Final[Mapping[bytes, Opinion]] = {}
 
 
@@ -66,28 +63,13 @@ class Batch:
     standings: dict[bytes, Standing] = field(default_factory=dict)  # by sender, on that state
 
 
-class Mempool:
+class Mempool(Holdings):
     """Pending transactions of one node. `clock` is asked for durations only."""
 
     def __init__(self, rules: Rules, clock: Clock, policy: MempoolPolicy | None = None) -> None:
-        self.policy = policy or MempoolPolicy()
+        super().__init__(rules.genesis.parameters, clock, policy)
         self._rules = rules
-        self._clock = clock
-        self._parameters = rules.genesis.parameters
-        self._is_workload = self._parameters.clock == CLOCK_WORKLOAD
-        self._pending = Pending(self._rank_by_time if self._is_workload else _rank_by_price)
-        self._drops = DropLog(self.policy.drops_kept)
-        self._finals: OrderedDict[bytes, None] = OrderedDict()  # a dict's front fills up with holes
-        self._back_off = BackOff(
-            self.policy.refusals_max, self.policy.refusals_window_ms, self.policy.back_off_ms
-        )
-        self._pressure = Pressure()
-        self._chain_ms = 0
-        self._height = 0
         self.on_refusal: Callable[[Judged], None] = lambda _: None  # told of each one refused at the door
-        self.received: Counter[str] = Counter()  # receipts by outcome, or by code if it has one
-        self.dropped: Counter[str] = Counter()  # transactions that were pending, by code of the drop
-        self.finalized = 0  # pending transactions that became final
 
     # --- the door -----------------------------------------------------------------------------------
 
@@ -111,7 +93,7 @@ class Mempool:
                     decoded[transaction_id] = decode_transaction(raw, transaction_id)
                 slots.append(known or transaction_id)
             except Rejected as error:
-                slots.append(_reject(None, error))
+                slots.append(reject(None, error))
         transactions = list(decoded.values())
         batch.standings = read_standings(transactions, view)
         screened = self._screen(transactions, batch.standings, view, now_ms)
@@ -146,13 +128,15 @@ class Mempool:
         for tx, is_signed, answer in zip(batch.candidates, signed, screened, strict=True):
             receipt = self._get_known(tx.id)
             if receipt is None and not is_signed:
-                receipt = _reject(tx.id, _make_signature_error(self._rules.chain_id))
+                receipt = reject(tx.id, make_signature_error(self._rules.chain_id))
             receipt = receipt or answer or (self._check_policy(tx, opinions) if opinions else None)
             if receipt is None:
                 ready.append(tx)
             else:
                 answers[tx.id] = receipt
-        for tx, (score, outcome) in zip(ready, self._judge(view, ready), strict=True):
+        for tx, (score, outcome) in zip(
+            ready, judge_batch(self._rules, view, ready, self.on_refusal), strict=True
+        ):
             if outcome == scoring.REFUSE:
                 answers[tx.id] = self._refuse(tx, score)
             else:
@@ -205,7 +189,7 @@ class Mempool:
                 line = self._pending.get_line(tx.sender)
                 plan_room(self.policy, self._pending, tx, line, check_place(self.policy, tx, standing, line))
             except (Rejected, NotYet) as reason:
-                receipts.append(_reject(tx.id, reason))
+                receipts.append(reject(tx.id, reason))
             else:
                 # Those behind it may count on it here; `admit` looks again at what really came in.
                 standing.nonce_offered = max(standing.nonce_offered, tx.nonce)
@@ -218,39 +202,6 @@ class Mempool:
             return None
         self._note_drop(tx, "policy", opinion.reason, None)
         return Receipt(tx.id, Outcome.REFUSED, "policy", opinion.reason)
-
-    def _judge(self, view: View, ready: Sequence[Transaction]) -> list[tuple[int, int]]:
-        """(score, outcome) of each, as a block of them would be judged whose refused ones are left out.
-
-        A score counts earlier transactions of the same accounts. One that is refused after another
-        refused one of its accounts is judged again without that; in doubt it is let in, flagged: the
-        proposer judges it again.
-        """
-        results: dict[bytes, tuple[int, int]] = {}
-        left = list(ready)
-        for _ in range(JUDGE_ROUNDS_MAX):
-            if not left:
-                break
-            verdicts = self._rules.evaluate(view, left)
-            refused: set[bytes] = set()
-            tainted: set[bytes] = set()
-            is_settled = True
-            judged = zip(left, verdicts.score.tolist(), verdicts.outcome.tolist(), strict=True)
-            for index, (tx, score, outcome) in enumerate(judged):
-                if outcome != scoring.REFUSE:
-                    results[tx.id] = (score, outcome)
-                elif tx.sender in tainted or tx.receiver in tainted:
-                    results[tx.id] = (score, scoring.FLAG)
-                    is_settled = False
-                else:
-                    results[tx.id] = (score, outcome)
-                    refused.add(tx.id)
-                    tainted.update((tx.sender, tx.receiver))
-                    self.on_refusal(Judged(tx, score, view, left[:index]))
-            if is_settled:
-                break
-            left = [tx for tx in left if tx.id not in refused]
-        return [results[tx.id] for tx in ready]
 
     def _refuse(self, tx: Transaction, score: int) -> Receipt:
         reason = f"scored {score} of {scoring.SCORE_MAX}; ask for its explanation"
@@ -265,7 +216,7 @@ class Mempool:
             replaced = check_place(self.policy, tx, standing, line)
             victims = plan_room(self.policy, self._pending, tx, line, replaced)
         except (Rejected, NotYet) as error:
-            return _reject(tx.id, error)
+            return reject(tx.id, error)
         # Nothing fails from here on.
         if replaced is not None:
             self._pending.remove(replaced)
@@ -388,114 +339,9 @@ class Mempool:
         for entry in self._pending.pop_expired(clock_ms):
             self._drop(entry, "expired", f"its last moment was {entry.deadline_ms}, it is {clock_ms}")
 
-    # --- questions ----------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all pending transactions."""
-        return self._pending.size_bytes
-
-    @property
-    def sender_count(self) -> int:
-        """Senders with something pending."""
-        return self._pending.sender_count
-
-    def get_wait_ms(self, on_the_way: int) -> int:
-        """How long a client should keep what it has, while so many others are on their way in; 0: not at all."""
-        return self._pressure.get_wait_ms(len(self._pending) + on_the_way, self._clock.monotonic_ms())
-
-    def has(self, transaction_id: bytes) -> bool:
-        """Whether it is pending."""
-        return transaction_id in self._pending
-
-    def is_known(self, transaction_id: bytes) -> bool:
-        """Whether it is pending, became final lately, or was dropped lately: not worth fetching."""
-        return (
-            transaction_id in self._pending
-            or transaction_id in self._finals
-            or self._drops.get(transaction_id) is not None
-        )
-
-    def get(self, transaction_id: bytes) -> Transaction | None:
-        """A pending transaction."""
-        entry = self._pending.get(transaction_id)
-        return None if entry is None else entry.tx
-
-    def get_verdict(self, transaction_id: bytes) -> tuple[int, int] | None:
-        """(score, outcome) that a pending transaction got at the door."""
-        entry = self._pending.get(transaction_id)
-        return None if entry is None else (entry.score, entry.outcome)
-
-    def get_raws(self, transaction_ids: Iterable[bytes]) -> list[bytes | None]:
-        """The encodings of those that are pending, None for the others."""
-        entries = map(self._pending.get, transaction_ids)
-        return [None if entry is None else entry.tx.raw for entry in entries]
-
-    def get_drop(self, transaction_id: bytes) -> Drop | None:
-        """Why it is not pending, if it was dropped or refused lately."""
-        return self._drops.get(transaction_id)
-
-    def get_drops(self) -> Iterable[Drop]:
-        """The drops and refusals remembered, newest first."""
-        return iter(self._drops)
-
-    def get_pending(self, sender: bytes) -> tuple[Transaction, ...]:
-        """A sender's pending transactions by nonce."""
-        line = self._pending.get_line(sender)
-        return () if line is None else tuple(entry.tx for entry in line.entries)
-
-    def get_page(self, limit: int, start: int = 0) -> list[Entry]:
-        """Entries number start .. start + limit - 1 in the order of proposals. Costs O(start + limit)."""
-        page: list[Entry] = []
-        for index, entry in enumerate(self._pending.walk(set())):
-            if index >= start + limit:
-                break
-            if index >= start:
-                page.append(entry)
-        return page
-
-    # --- bookkeeping --------------------------------------------------------------------------------
-
-    def _note(self, view: View) -> None:
-        header = view.header
-        if header.height >= self._height:
-            self._height = header.height
-            self._chain_ms = header.timestamp_ms
-
     def _get_deadline_ms(self, tx: Transaction) -> int:
         return min(
             tx.expires_ms,
             tx.timestamp_ms + self._parameters.timestamp_age_ms_max,
             KIND_BY_NUMBER[tx.kind].get_deadline_ms(tx, self._parameters),
         )
-
-    def _rank_by_time(self, entry: Entry) -> Key:
-        return (entry.tx.timestamp_ms, -entry.price, entry.seq)
-
-    def _drop(self, entry: Entry, code: str, reason: str) -> None:
-        self.dropped[code] += 1
-        self._note_drop(entry.tx, code, reason, entry.score)
-
-    def _note_drop(self, tx: Transaction, code: str, reason: str, score: int | None) -> None:
-        self._drops.add(Drop(tx, code, reason, score, self._height, self._chain_ms))
-
-
-def _rank_by_price(entry: Entry) -> Key:
-    return (-entry.price, entry.seq)
-
-
-def _reject(transaction_id: bytes | None, error: Rejected | NotYet) -> Receipt:
-    retry_ms = RETRY_MS if isinstance(error, NotYet) else 0
-    return Receipt(transaction_id, Outcome.REJECTED, error.code, str(error), retry_ms=retry_ms)
-
-
-def _make_signature_error(chain_id: str) -> Rejected:
-    return Rejected(
-        f'is not the sender\'s for chain "{chain_id}"',
-        field="signature",
-        mend="sign with the sender's key and this chain's id",
-        code="signature",
-    )

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from consensus.errors import NotYet, Rejected
 from consensus.transaction import Transaction
 
+RETRY_MS: Final = 1_000  # a block or two from now there is room again
 SENDERS_MAX: Final = 1 << 16  # whose refusals are counted: 10 MB; the one refused longest ago is forgotten
 
 
@@ -41,6 +43,22 @@ class Receipt(NamedTuple):
     reason: str = ""
     score: int | None = None
     retry_ms: int = 0
+
+
+def reject(transaction_id: bytes | None, error: Rejected | NotYet) -> Receipt:
+    """The answer to what is not valid here and now; NotYet: the same bytes may be later."""
+    retry_ms = RETRY_MS if isinstance(error, NotYet) else 0
+    return Receipt(transaction_id, Outcome.REJECTED, error.code, str(error), retry_ms=retry_ms)
+
+
+def make_signature_error(chain_id: str) -> Rejected:
+    """The signature does not hold."""
+    return Rejected(
+        f'is not the sender\'s for chain "{chain_id}"',
+        field="signature",
+        mend="sign with the sender's key and this chain's id",
+        code="signature",
+    )
 
 
 @dataclass(frozen=True, slots=True)
