@@ -12,6 +12,7 @@ and 2.1.4.2 (their verification); "compact range" as in Certificate Transparency
 Left out: sparse trees and updates in place (the state's own tree does those).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -190,7 +191,47 @@ class CompactRange:
         return self.size, self.peaks
 
 
-class HashTree:
+class ProvableTree(ABC):
+    """What a tree answers that knows the roots of its parts: for itself as it was at any earlier size."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many leaves it has."""
+
+    @abstractmethod
+    def _subtree(self, begin: int, end: int) -> bytes:
+        """MTH(D[begin:end]); `begin` is a multiple of the largest power of two below the width."""
+
+    def root(self, size: int | None = None) -> bytes:
+        """The root over the first `size` leaves (default: all); ValueError when there are fewer."""
+        size = self._check_size(size)
+        return self._subtree(0, size) if size else EMPTY_ROOT
+
+    def prove_inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
+        """PATH(index, D[size]) of RFC 6962 section 2.1.1; IndexError unless 0 <= index < size."""
+        size = self._check_size(size)
+        if not 0 <= index < size:
+            raise IndexError(f"leaf {index} of a tree with {size}")
+        return walk_inclusion(self._subtree, index, size)
+
+    def prove_consistency(self, size1: int, size2: int | None = None) -> tuple[bytes, ...]:
+        """PROOF(size1, D[size2]) of RFC 6962 section 2.1.2; ValueError unless 0 < size1 <= size2."""
+        size2 = self._check_size(size2)
+        if not 0 < size1 <= size2:
+            raise ValueError(f"the first tree has 1 to {size2} leaves, not {size1}")
+        return walk_consistency(self._subtree, size1, size2)
+
+    def _check_size(self, size: int | None) -> int:
+        if size is None:
+            return len(self)
+        if not 0 <= size <= len(self):
+            raise ValueError(f"the tree has {len(self)} leaves, not {size}")
+        return size
+
+
+class HashTree(ProvableTree):
     """An appendable tree that keeps the hash of every complete subtree: two hashes a leaf.
 
     It answers for the tree as it was at any earlier size, in O(log n) hashes. Not a noun but a store:
@@ -233,30 +274,11 @@ class HashTree:
             raise IndexError(f"leaf {index} of a tree with {len(self)}")
         return self._levels[0][index]
 
-    def root(self, size: int | None = None) -> bytes:
-        """The root over the first `size` leaves (default: all); ValueError when there are fewer."""
-        size = self._check_size(size)
-        return self._subtree(0, size) if size else EMPTY_ROOT
-
     def compact(self, size: int | None = None) -> CompactRange:
         """The frontier of the first `size` leaves (default: all)."""
         size = self._check_size(size)
         heights = [height for height in range(size.bit_length()) if size >> height & 1]
         return CompactRange(size, tuple(self._levels[k][(size >> k) - 1] for k in reversed(heights)))
-
-    def prove_inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
-        """PATH(index, D[size]) of RFC 6962 section 2.1.1; IndexError unless 0 <= index < size."""
-        size = self._check_size(size)
-        if not 0 <= index < size:
-            raise IndexError(f"leaf {index} of a tree with {size}")
-        return walk_inclusion(self._subtree, index, size)
-
-    def prove_consistency(self, size1: int, size2: int | None = None) -> tuple[bytes, ...]:
-        """PROOF(size1, D[size2]) of RFC 6962 section 2.1.2; ValueError unless 0 < size1 <= size2."""
-        size2 = self._check_size(size2)
-        if not 0 < size1 <= size2:
-            raise ValueError(f"the first tree has 1 to {size2} leaves, not {size1}")
-        return walk_consistency(self._subtree, size1, size2)
 
     def root_between(self, begin: int, end: int) -> bytes:
         """MTH(D[begin:end]) of a part that proofs are made of: ValueError unless `begin` is a multiple of its
@@ -277,13 +299,6 @@ class HashTree:
             return self._levels[height][begin >> height]
         middle = begin + split_size(width)
         return hash_node(self._subtree(begin, middle), self._subtree(middle, end))
-
-    def _check_size(self, size: int | None) -> int:
-        if size is None:
-            return len(self)
-        if not 0 <= size <= len(self):
-            raise ValueError(f"the tree has {len(self)} leaves, not {size}")
-        return size
 
 
 def split_size(size: int) -> int:

@@ -78,7 +78,7 @@ HISTORY_READ_MAX: Final = 100  # past blocks read in a tick, for proofs: 20 ms w
 
 
 class FullNode:
-    """Construct in a running loop, `start`, wait for `failed` or for your own reasons, `close`.
+    """Construct in a running loop, `start`, `wait_until`, `close`.
 
     Given a clock, rng, disk, executor, network, engine, index and metrics, files whose keys are all there, and no API, it
     asks the machine for nothing: no file, clock, chance, thread or socket (time and order are the running loop's).
@@ -324,6 +324,15 @@ class FullNode:
         if self.journal_status.problem:
             log.critical("only observing: not signing", extra={"reason": self.journal_status.problem})
         return "" if self.api is None else self.api.url
+
+    async def wait_until(self, stop: asyncio.Event) -> None:
+        """Returns when it has failed, or when `stop` is set."""
+        tasks = [asyncio.create_task(event.wait()) for event in (self.failed, stop)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def close(self) -> None:
         """Stop in order; leaves a checkpoint, so that the next start re-executes little."""

@@ -180,7 +180,7 @@ async def _serve(
         url = await node.start()
         report_ready(url)
         log.info("up", extra={"api": url})
-        await _wait_first(stop, node.failed)
+        await node.wait_until(stop)
     finally:
         await node.close()
     if node.failed.is_set():
@@ -225,15 +225,6 @@ def quieten_collector() -> None:
     gc.freeze()
     gc.enable()  # whoever forked this process may have been without
     gc.set_threshold(50_000, 20, 100)
-
-
-async def _wait_first(*events: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from consensus import vote
 from consensus.block import Header
@@ -21,6 +21,16 @@ from node.api.kind_forms import KIND_NAMES, form_own
 from node.policies.attendant import PolicyReport
 
 Json = dict[str, Any]
+
+HEADER_ROOTS: Final = (  # those that stand together; refusal_root stands with its count
+    "transactions_root",
+    "state_root",
+    "history_root",
+    "modules_digest",
+    "validators_digest",
+    "next_validators_digest",
+    "certificate_digest",
+)
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -63,13 +73,7 @@ def form_header(header: Header) -> Json:
         "proposer": to_hex(header.proposer),
         "timestamp_ms": header.timestamp_ms,
         "transaction_count": header.transaction_count,
-        "transactions_root": to_hex(header.transactions_root),
-        "state_root": to_hex(header.state_root),
-        "history_root": to_hex(header.history_root),
-        "modules_digest": to_hex(header.modules_digest),
-        "validators_digest": to_hex(header.validators_digest),
-        "next_validators_digest": to_hex(header.next_validators_digest),
-        "certificate_digest": to_hex(header.certificate_digest),
+        **{name: to_hex(getattr(header, name)) for name in HEADER_ROOTS},
         "reveal": to_hex(header.reveal),
         "refusal_count": header.refusal_count,
         "refusal_root": to_hex(header.refusal_root),

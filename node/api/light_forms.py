@@ -18,22 +18,13 @@ from consensus.ledger.scoring import OUTCOME_NAMES
 from consensus.light import FinalHeader
 from consensus.vote import Certificate, Subject, Validator, ValidatorSet
 from node.api import stake_records
-from node.api.json_forms import Json, form_finality, form_header, to_hex
+from node.api.json_forms import HEADER_ROOTS, Json, form_finality, form_header, to_hex
 from node.api.json_reading import Fields, get_field, read_bytes, read_hex, read_int
 
 SIBLINGS_MAX: Final = 64  # of an RFC 6962 path: 2^64 leaves
 PROOF_BYTES_MAX: Final = 262_144  # a record of 128 kB and the branches above it
 _NUMBERS: Final = ("epoch", "view", "height", "parent_view")
-_ROOTS: Final = (
-    "transactions_root",
-    "state_root",
-    "history_root",
-    "modules_digest",
-    "validators_digest",
-    "next_validators_digest",
-    "certificate_digest",
-    "refusal_root",
-)
+_HASHES: Final = ("parent_hash", *HEADER_ROOTS, "refusal_root")
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -104,7 +95,7 @@ def read_list(value: Any, name: str, count_max: int) -> list[Any]:
 def read_header(value: Any) -> Header:
     fields = read_object(value, "header")
     values: dict[str, Any] = {name: read_int(fields, name) for name in _NUMBERS}
-    values |= {name: read_bytes(fields, name, crypto.HASH_BYTES) for name in ("parent_hash", *_ROOTS)}
+    values |= {name: read_bytes(fields, name, crypto.HASH_BYTES) for name in _HASHES}
     return Header(
         **values,
         proposer=read_bytes(fields, "proposer", crypto.KEY_BYTES),

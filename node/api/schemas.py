@@ -20,6 +20,7 @@ from consensus.parameters import (
 )
 from consensus.transaction import PAYLOAD_BYTES_MAX
 from ml.policy import Decision
+from node.api.json_forms import HEADER_ROOTS
 from node.api.kind_forms import KINDS_BY_NAME, build_own_schemas
 from node.api.limits import Limits
 from node.api.model_schemas import build_model_schemas
@@ -181,18 +182,7 @@ def build_schemas(limits: Limits) -> Json:
                 "proposer": KEY_SCHEMA,
                 "timestamp_ms": TIME,
                 "transaction_count": INT,
-                **dict.fromkeys(
-                    (
-                        "transactions_root",
-                        "state_root",
-                        "history_root",
-                        "modules_digest",
-                        "validators_digest",
-                        "next_validators_digest",
-                        "certificate_digest",
-                    ),
-                    HASH_SCHEMA,
-                ),
+                **dict.fromkeys(HEADER_ROOTS, HASH_SCHEMA),
                 "reveal": {"type": "string", "pattern": "^0x([0-9a-f]{64})?$"},
                 "refusal_count": INT,
                 "refusal_root": HASH_SCHEMA,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from consensus import merkle
-from consensus.merkle import HashTree
+from consensus.merkle import HashTree, ProvableTree
 
 TILE_HEIGHT: Final = 8  # 256 leaves: a read of 100 kB, hashed in a third of a millisecond
 TILE_LEAVES: Final = 1 << TILE_HEIGHT
@@ -21,7 +21,7 @@ TILE_LEAVES: Final = 1 << TILE_HEIGHT
 ReadHashes = Callable[[int, int], Sequence[bytes]]  # leaf hashes number begin .. end - 1
 
 
-class TileTree:
+class TileTree(ProvableTree):
     """Grows by `append`. read_hashes: leaf hashes of a complete tile, as they were appended."""
 
     def __init__(self, read_hashes: ReadHashes) -> None:
@@ -39,28 +39,8 @@ class TileTree:
             self._upper.append(self._tip.root())
             self._tip = HashTree()
 
-    def root(self, size: int | None = None) -> bytes:
-        """Over the first `size` leaves (default: all); ValueError when there are fewer."""
-        size = self._check_size(size)
-        return self._subtree(0, size) if size else merkle.EMPTY_ROOT
-
-    def prove_inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
-        """The path of leaf `index` in the tree of `size`; IndexError unless 0 <= index < size."""
-        size = self._check_size(size)
-        if not 0 <= index < size:
-            raise IndexError(f"leaf {index} of a tree with {size}")
-        return merkle.walk_inclusion(self._subtree, index, size)
-
-    def prove_consistency(self, size1: int, size2: int) -> tuple[bytes, ...]:
-        """That the first size1 leaves begin the first size2; ValueError unless 0 < size1 <= size2."""
-        size2 = self._check_size(size2)
-        if not 0 < size1 <= size2:
-            raise ValueError(f"the first tree has 1 to {size2} leaves, not {size1}")
-        return merkle.walk_consistency(self._subtree, size1, size2)
-
     def _subtree(self, begin: int, end: int) -> bytes:
-        # `begin` is a multiple of the largest power of two below the width, so what is complete is stored,
-        # and what is no wider than a tile lies within one.
+        # By what holds for `begin`, a complete part is stored, and what is no wider than a tile lies within one.
         width = end - begin
         if width > TILE_LEAVES:
             if width & (width - 1) == 0:
@@ -79,10 +59,3 @@ class TileTree:
             begin = number * TILE_LEAVES
             self._cached = number, HashTree(self._read_hashes(begin, begin + TILE_LEAVES))
         return self._cached[1]
-
-    def _check_size(self, size: int | None) -> int:
-        if size is None:
-            return len(self)
-        if not 0 <= size <= len(self):
-            raise ValueError(f"the tree has {len(self)} leaves, not {size}")
-        return size

@@ -25,7 +25,7 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ValidationModule
 from consensus.ledger.seating import Outcome, Seating
 from consensus.ledger.state import View
-from consensus.transaction import KIND_APPROVE_MOTION, KIND_PUBLISH_MODEL, Transaction, sign_transaction
+from consensus.transaction import KIND_APPROVE_MOTION, KIND_PUBLISH_MODEL, Transaction
 from ml.definitions import RowRules
 from ml.discovery import load_module
 from ml.forest import Forest
@@ -34,6 +34,7 @@ from ml.model import decode_model, make_sigmoid
 from node.modules import FRAUD
 from node.simulation.full_nodes.payments import RIVAL, SOUND, SPOILED, Offer
 from node.simulation.full_nodes.remembering import RememberingModule
+from node.simulation.full_nodes.signing import Signer
 
 TREES: Final = 6  # of a small model: the shipped one's first
 ROOM_BYTES: Final = 500  # of a row: two models that keep 226 bytes
@@ -88,7 +89,7 @@ class ModelLife:
         self._goal = max(goal, CHANGES_MIN)
         self._digests = [load_remembering(FRAUD, artifact).digest for artifact in make_artifacts()[:2]]
         self._first = rules.genesis.modules[0].digest
-        self._nonces: dict[bytes, int] = {}
+        self._signer = Signer(rules, self._get_nonce, rules.parameters.lifetime_ms_max)
         self._pending: Motion | None = None
         self._waiting: list[PrivateKey] = []  # who is still to approve it
         self._is_published = False
@@ -137,12 +138,14 @@ class ModelLife:
         return [
             self._offer(
                 SOUND,
-                self._sign(
+                self._signer.sign(
                     self._publisher,
                     KIND_PUBLISH_MODEL,
-                    payload,
                     wall_ms,
-                    compute_fee_min(payload, parameters.fee_units_min, parameters.artifact_byte_fee_units),
+                    payload=payload,
+                    fee=compute_fee_min(
+                        payload, parameters.fee_units_min, parameters.artifact_byte_fee_units
+                    ),
                 ),
             )
             for payload in payloads
@@ -177,17 +180,16 @@ class ModelLife:
     def _approve(self, wall_ms: int) -> list[Offer]:
         assert self._pending is not None
         payload = motion.encode_motion(self._pending)
-        fee = self._rules.parameters.fee_units_min
         offers = []
         for key in tuple(self._waiting):
             if self._rng.random() < 0.5:
                 self._waiting.remove(key)
-                approval = self._sign(key, KIND_APPROVE_MOTION, payload, wall_ms, fee)
+                approval = self._signer.sign(key, KIND_APPROVE_MOTION, wall_ms, payload=payload)
                 offers.append(self._offer(RIVAL, approval))  # it may come too late
         if self._rng.random() < 0.05:  # somebody who has no say; it uses up no nonce
-            nonce = self._nonces[self._publisher.address]
-            tx = self._sign(self._publisher, KIND_APPROVE_MOTION, payload, wall_ms, fee)
-            self._nonces[self._publisher.address] = nonce
+            tx = self._signer.sign(
+                self._publisher, KIND_APPROVE_MOTION, wall_ms, payload=payload, is_vain=True
+            )
             offers.append(self._offer(SPOILED, tx))
         return offers
 
@@ -196,20 +198,6 @@ class ModelLife:
     def _offer(self, promise: str, tx: Transaction) -> Offer:
         return Offer(tx.raw, tx, promise)
 
-    def _sign(self, key: PrivateKey, kind: int, payload: bytes, wall_ms: int, fee: int) -> Transaction:
-        account = self._get_view().get_account(key.address)
-        used = 0 if account is None else account.nonce_next  # an operator also accuses liars
-        nonce = max(self._nonces.get(key.address, 0), used)
-        self._nonces[key.address] = nonce + 1
-        return sign_transaction(
-            key,
-            self._rules.chain_id,
-            kind=kind,
-            nonce=nonce,
-            receiver=key.address,
-            amount=0,
-            fee=fee,
-            timestamp_ms=wall_ms,
-            expires_ms=wall_ms + self._rules.parameters.lifetime_ms_max,
-            payload=payload,
-        )
+    def _get_nonce(self, address: bytes) -> int:
+        account = self._get_view().get_account(address)
+        return 0 if account is None else account.nonce_next  # an operator also accuses liars

@@ -182,7 +182,7 @@ class NodeProcess:
         world.check_start(self, node)
         await node.start()
         self.is_open = True
-        await _wait_first(node.failed, self._stop)
+        await node.wait_until(self._stop)
         self.is_stopping = True
         await node.close()
         await asyncio.sleep(0)  # what was cancelled last has ended by now
@@ -292,12 +292,3 @@ class NodeProcess:
         receipts = await node.entrance.submit(raws)
         answer = self._questions.pop(number)
         self.world.push(0, answer, (receipts,))
-
-
-async def _wait_first(*events: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -26,11 +26,11 @@ from consensus.transaction import (
     KIND_UNJAIL,
     KIND_WITHDRAW,
     Transaction,
-    sign_transaction,
 )
 from node.simulation.full_nodes.casting import Cast
 from node.simulation.full_nodes.plain_ledger import PlainLedger
 from node.simulation.full_nodes.plain_stakes import JAILED, TOMBSTONED, PlainPool, PlainStakes
+from node.simulation.full_nodes.signing import Signer
 
 LIFETIME_MS: Final = 1_000  # an operator that hears nothing decides anew
 ACT_SHARE: Final = 0.5  # of the times when an operator is asked whether it does what it could
@@ -68,7 +68,7 @@ class Stakers:
         self._delegators = delegators
         self._rng = rng
         self._ledger = ledger
-        self._nonces: dict[bytes, int] = {}
+        self._signer = Signer(rules, lambda address: ledger.accounts[address].nonce_next, LIFETIME_MS)
         self._waiting: dict[bytes, Transaction] = {}
 
     def make(self, wall_ms: int, *, only_back: bool = False) -> list[Transaction]:
@@ -100,24 +100,28 @@ class Stakers:
         pool = stakes.pools.get(address)
         if pool is not None and pool.status == JAILED and stakes.epoch >= pool.jailed_until:
             is_rich = pool.get_worth(address) >= self._rules.parameters.stake_units_min
-            return self._sign(operator.key, KIND_UNJAIL, wall_ms) if is_rich and operator.is_honest else None
+            return (
+                self._signer.sign(operator.key, KIND_UNJAIL, wall_ms)
+                if is_rich and operator.is_honest
+                else None
+            )
         if only_back or rng.random() >= ACT_SHARE:
             return None
         if pool is None:
             return self._join(operator, wall_ms)
         if stakes.list_ripe(address, stakes.epoch, wall_ms) or (pool.owed and rng.random() < WITHDRAW_SHARE):
-            return self._sign(operator.key, KIND_WITHDRAW, wall_ms)
+            return self._signer.sign(operator.key, KIND_WITHDRAW, wall_ms)
         if not pool.parts.get(address):
             return self._return(operator, pool, wall_ms)
         is_leaving = operator.index == self._cast.leaver and rng.random() < LEAVE_SHARE
         if is_leaving or (not operator.is_honest and rng.random() < FLEE_SHARE):
-            return self._sign(operator.key, KIND_UNBOND, wall_ms, payload=encode_units(ALL))
+            return self._signer.sign(operator.key, KIND_UNBOND, wall_ms, payload=encode_units(ALL))
         return None
 
     def _join(self, operator: Operator, wall_ms: int) -> Transaction:
         chain_id, key = self._rules.chain_id, operator.key
         founding = sign_founding(key, chain_id, key.address, self._rng.randrange(COMMISSION_BP_MAX))
-        return self._sign(key, KIND_BOND, wall_ms, amount=self._find_units(operator), payload=founding)
+        return self._signer.sign(key, KIND_BOND, wall_ms, amount=self._find_units(operator), payload=founding)
 
     def _return(self, operator: Operator, pool: PlainPool, wall_ms: int) -> Transaction | None:
         """Who has left comes again with what it had at first. Out there it tries another key, for a while.
@@ -130,8 +134,8 @@ class Stakers:
         if is_strange or self._rng.random() < ROTATE_SHARE:
             other = operator.key if is_strange else PrivateKey.from_seed(b"other" + operator.key.address)
             payload = sign_rotation(other, self._rules.chain_id, operator.key.address)
-            return self._sign(operator.key, KIND_ROTATE_KEY, wall_ms, payload=payload)
-        return self._sign(operator.key, KIND_BOND, wall_ms, amount=self._find_units(operator))
+            return self._signer.sign(operator.key, KIND_ROTATE_KEY, wall_ms, payload=payload)
+        return self._signer.sign(operator.key, KIND_BOND, wall_ms, amount=self._find_units(operator))
 
     def _find_units(self, operator: Operator) -> int:
         cast, unit = self._cast, self._rules.parameters.stake_units_min
@@ -141,26 +145,7 @@ class Stakers:
     def _collect(self, stakes: PlainStakes, wall_ms: int) -> list[Transaction]:
         """Delegators take what is due."""
         return [
-            self._sign(key, KIND_WITHDRAW, wall_ms)
+            self._signer.sign(key, KIND_WITHDRAW, wall_ms)
             for key in self._delegators
             if stakes.list_ripe(key.address, stakes.epoch, wall_ms) and self._rng.random() < WITHDRAW_SHARE
         ]
-
-    def _sign(
-        self, key: PrivateKey, kind: int, wall_ms: int, *, amount: int = 0, payload: bytes = b""
-    ) -> Transaction:
-        used = self._ledger.accounts[key.address].nonce_next
-        nonce = max(used, self._nonces.get(key.address, 0))
-        self._nonces[key.address] = nonce + 1
-        return sign_transaction(
-            key,
-            self._rules.chain_id,
-            kind=kind,
-            nonce=nonce,
-            receiver=key.address,
-            amount=amount,
-            fee=self._rules.parameters.fee_units_min,
-            timestamp_ms=wall_ms,
-            expires_ms=wall_ms + LIFETIME_MS,
-            payload=payload,
-        )
