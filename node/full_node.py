@@ -24,7 +24,7 @@ from consensus.bft import contract
 from consensus.bft.contract import WorkWaiting
 from consensus.bft.simplex import SimplexEngine
 from consensus.block import Block
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.vote import Certificate
 from node.accuser import Accuser
 from node.admin import Admin

@@ -17,7 +17,7 @@ from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
 from consensus.block import Block, Header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger import epochs
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.refusal import EMPTY_LOG, LogHead

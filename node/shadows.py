@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from consensus.block import Block
-from consensus.ledger import epochs, execution, models, motion
+from consensus.ledger import columns, epochs, models, motion
 from consensus.ledger.judging import Seat
 from consensus.ledger.report import decode_payload
 from consensus.ledger.rules import Rules
@@ -160,8 +160,8 @@ class Shadows:
         for tx in block.transactions:
             work.apply(tx)
         scored = [block.transactions[place] for place in shown.places]
-        transfers = execution.build_transfer_columns(scored, work.index)
-        reports = execution.build_report_columns(work.reports)
+        transfers = columns.build_transfer_columns(scored, work.index)
+        reports = columns.build_report_columns(work.reports)
         for shadow in shadows:
             if shadow.is_failed:
                 continue

@@ -15,7 +15,7 @@ from consensus.block import Block, compute_transactions_root
 from consensus.crypto import PrivateKey
 from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger import report
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import (
     SCORE_MAX,

@@ -490,8 +490,8 @@ CASES, DISPUTE, REPORTERS, RETRACTION, REGISTRATION, REPORT_KIND = (
 REPORT_MUTANTS: Final = (
     _mutant("told-too-soon", "the modules are told when enough reporters agree", REPORTS, (CASES, "case.standing >= parameters.reports_min", "case.standing >= 1")),
     _mutant("told-for-ever", "the modules are told when too few reports stand", REPORTS, (CASES, "    elif not is_enough and case.told_height:", "    elif case.finding == FALSE and case.told_height:")),
-    _mutant("memo-lost", "what a module noted is given back", REPORTS, ("consensus/ledger/execution.py", "    if not any(report.is_withdrawn for report in reports):", "    if reports:")),
-    _mutant("note-of-other-rows", "what was noted belongs to the rows it was noted with", ("pytest tests/unit/test_ledger_judging.py",), ("consensus/ledger/execution.py", "report.memos.get((seat.place.start, seat.generation), 0)", "report.memos.get((seat.place.start, 0), 0)")),
+    _mutant("memo-lost", "what a module noted is given back", REPORTS, ("consensus/ledger/columns.py", "    if not any(report.is_withdrawn for report in reports):", "    if reports:")),
+    _mutant("note-of-other-rows", "what was noted belongs to the rows it was noted with", ("pytest tests/unit/test_ledger_judging.py",), ("consensus/ledger/columns.py", "report.memos.get((seat.place.start, seat.generation), 0)", "report.memos.get((seat.place.start, 0), 0)")),
     _mutant("pair-ignored", "the same two accounts count once in a period", REPORTS, (CASES, "is_repeated = not _take_pair(work, reported)", "is_repeated = False")),
     _mutant("pair-kept", "what is taken back makes room for the next", REPORTS, (CASES, "    if work.records.get(key) == reported.id:", "    if work.records.get(key) is None:")),
     _mutant("filed-again", "what was taken back is not filed again", REPORTS, (REPORT_KIND, "if cases.find_filing(work.records, key, cases.WITHDRAWN, tx.sender) is not None:", "if tx.sender == tx.receiver:")),

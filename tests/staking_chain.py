@@ -12,8 +12,8 @@ from consensus.crypto import PrivateKey
 from consensus.errors import NotYet, Rejected
 from consensus.genesis import Genesis
 from consensus.ledger import bond, epochs, rotation, staking, unbond
+from consensus.ledger.building import Built
 from consensus.ledger.epochs import EpochSet
-from consensus.ledger.execution import Built
 from consensus.ledger.staking import Stake
 from consensus.ledger.state import View
 from consensus.ledger.supply import compute_money

@@ -2,7 +2,7 @@
 
 The door to the ledger. What a transaction must look like (`check_form`), whether it may enter a
 mempool (`check_admission`), what the modules say (`evaluate`, `explain`), and blocks (`build_block`,
-`check_block`, see execution.py). All of it is pure: views in, answers out.
+`check_block`). All of it is pure: views in, answers out.
 
 Invariant: a Rules holds the modules that genesis names, by digest, and makes others of the artifacts in a
 view's state. Which of them judge, the view says: nothing outside the state does.
@@ -16,28 +16,24 @@ from typing import Final
 
 import numpy as np
 
-from consensus import block as blk
-from consensus import codec, crypto, merkle, vote
-from consensus.block import Block, Header
+from consensus import codec, crypto, vote
+from consensus.block import Block
 from consensus.errors import Fault, NotYet, Rejected
 from consensus.genesis import Genesis
-from consensus.ledger import epochs, execution, judging, models, motion, scoring, staking
-from consensus.ledger import records as rec
+from consensus.ledger import building, execution, judging, models, scoring
 from consensus.ledger.block_checks import check_jump
-from consensus.ledger.epochs import EpochSet
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
+from consensus.ledger.columns import build_report_columns, read_columns
+from consensus.ledger.genesis_state import create_genesis_state
 from consensus.ledger.judging import Panel, Seat
 from consensus.ledger.kinds import KIND_BY_NUMBER, get_kind
 from consensus.ledger.publication import make_sound
-from consensus.ledger.records import Records
-from consensus.ledger.reporters import LISTED, Reporter, put_reporter
 from consensus.ledger.scoring import (
     Counterfactual,
     Explanation,
     ModuleLoader,
     ModuleView,
     Thresholds,
-    TransferColumns,
     ValidationModule,
     Verdicts,
     get_rows_key,
@@ -46,21 +42,16 @@ from consensus.ledger.seating import (
     Seating,
     compute_modules_digest,
     decode_seating,
-    encode_seating,
     seat_genesis,
 )
 from consensus.ledger.shelf import ModuleShelf
-from consensus.ledger.staking import Counters, Stake
-from consensus.ledger.state import ROW_FIXED_BYTES, Account, Delta, State, View, encode_account
-from consensus.ledger.supply import Supply, put_supply
+from consensus.ledger.state import ROW_FIXED_BYTES, Delta, State, View
 from consensus.ledger.work import Work
-from consensus.merkle import CompactRange
 from consensus.parameters import CLOCK_WORKLOAD, COMBINATION_WEIGHTED, Parameters
 from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction, compute_signing_digest
 
 PANELS_KEPT: Final = 8  # of views on both sides of a change; more are made again in microseconds
-NO_PROPOSER: Final = bytes(crypto.KEY_BYTES)  # of block 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,57 +122,8 @@ class Rules:
         return KIND_BY_NUMBER[tx.kind].is_scored and tx.sender not in self.issuers
 
     def create_genesis_state(self) -> State:
-        """The state of block 0: genesis accounts in their order, then those that validators' keys need."""
-        genesis = self.genesis
-        first_set = epochs.create_genesis_set(self.validators)
-        balances = dict(genesis.accounts)
-        addresses = [*balances, *(address for address in first_set.operators if address not in balances)]
-        heads = b"".join(
-            encode_account(Account(address, balances.get(address, 0), 0, 0)) for address in addresses
-        )
-        rows = np.zeros((len(addresses), self.row_bytes), dtype=np.uint8)
-        rows[:, :ROW_FIXED_BYTES] = np.frombuffer(heads, dtype=np.uint8).reshape(-1, ROW_FIXED_BYTES)
-        supply = sum(balances.values()) + self.validators.total
-        records = self._create_stakes(put_supply(Records(), Supply(supply)), first_set)
-        records = motion.put_genesis_modules(records, self.first_seating)
-        records = records.put(rec.NAMESPACE_PARAMETER + rec.PARAMETER_GENESIS, genesis.digest)
-        for reporter in genesis.reporters:
-            records = put_reporter(records, reporter, Reporter(LISTED))
-        history = CompactRange()
-        records = records.put(rec.NAMESPACE_ANCHOR + bytes(8), history.root)
-        state = State(self.row_bytes)
-        root = state.fill(rows, records, history)
-        state.header = Header(
-            epoch=0,
-            view=blk.GENESIS_VIEW,
-            height=0,
-            parent_view=blk.GENESIS_VIEW,
-            parent_hash=genesis.digest,
-            proposer=NO_PROPOSER,
-            timestamp_ms=genesis.timestamp_ms,
-            transaction_count=0,
-            transactions_root=merkle.EMPTY_ROOT,
-            state_root=root,
-            history_root=history.root,
-            modules_digest=compute_modules_digest(encode_seating(self.first_seating)),
-            validators_digest=self.validators.digest,
-            next_validators_digest=self.validators.digest,
-            certificate_digest=blk.compute_certificate_digest(None),
-        )
-        return state
-
-    def _create_stakes(self, records: Records, first_set: EpochSet) -> Records:
-        """Every validator of genesis, bonded by its own account, in the sets of the first two epochs."""
-        stake_min = self.parameters.stake_units_min
-        for serial, validator in enumerate(first_set.validators.validators):
-            operator, units = first_set.operators[serial], validator.stake
-            commission_bp = staking.GENESIS_COMMISSION_BP
-            stake = Stake(serial, validator.public_key, units, units, units, commission_bp)
-            records = staking.put_stake(records, operator, stake, stake_min)
-            records = staking.put_voting_key(records, validator.public_key, operator)
-        records = staking.put_counters(records, Counters(len(first_set.operators), 0, 0))
-        records = epochs.put_set(records, 0, first_set)
-        return epochs.put_set(records, 1, first_set) if self.parameters.epoch_blocks else records
+        """The state of block 0; see genesis_state.py."""
+        return create_genesis_state(self.genesis, self.first_seating, self.row_bytes)
 
     def check_form(self, tx: Transaction) -> None:
         """Raises Rejected unless `tx` could be valid in some state. Cheap; the signature is not checked."""
@@ -272,8 +214,8 @@ class Rules:
         places = [place for place, tx in enumerate(transactions) if self.is_scored(tx)]
         panel = self.find_panel(view)
         if places and panel.seats:
-            columns, rows = self._read_columns(view, [transactions[place] for place in places])
-            none = execution.build_report_columns(())
+            columns, rows = read_columns(view, [transactions[place] for place in places])
+            none = build_report_columns(())
             judgment = judging.judge(panel, columns, none, rows, is_strict=False)
             score[places], outcome[places] = judgment.score, judgment.outcome
         return Verdicts(score, outcome)
@@ -289,7 +231,7 @@ class Rules:
             return ()
         scored = [tx for tx in transactions if self.is_scored(tx)]
         place = sum(self.is_scored(tx) for tx in transactions[:index])
-        columns, rows = self._read_columns(view, scored)
+        columns, rows = read_columns(view, scored)
         panel = self.find_panel(view)
         answers = []
         for seat in panel.seats:
@@ -309,7 +251,7 @@ class Rules:
             return tuple
         scored = [tx for tx in transactions if self.is_scored(tx)]
         place = sum(self.is_scored(tx) for tx in transactions[:index])
-        columns, rows = self._read_columns(view, scored)
+        columns, rows = read_columns(view, scored)
         panel = self.find_panel(view)
         questions = []
         for seat in panel.seats:
@@ -318,19 +260,6 @@ class Rules:
                 module_view = ModuleView(seat.read_rows(rows), seat.thresholds)
                 questions.append((panel.get_label(seat), find, module_view))
         return lambda: tuple((name, find(columns, rows, place)) for name, find, rows in questions)
-
-    def _read_columns(
-        self, view: View, transactions: Sequence[Transaction]
-    ) -> tuple[TransferColumns, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-        index: dict[bytes, int] = {}
-        for tx in transactions:
-            index.setdefault(tx.sender, len(index))
-            index.setdefault(tx.receiver, len(index))
-        slots = np.array(view.find_slots(tuple(index)), dtype=np.int64)
-        return (
-            execution.build_transfer_columns(transactions, index),
-            view.read_rows(slots)[:, ROW_FIXED_BYTES:],
-        )
 
     def find_panel(self, view: View) -> Panel:
         """Who judges the block after `view`, as its state says. Raises Fault when this node cannot make one."""
@@ -392,8 +321,8 @@ class Rules:
         reveal: bytes = b"",
         refusals: LogHead = EMPTY_LOG,
     ) -> Built:
-        """A block after `view` of what fits among `candidates`, in their order; see execution.py."""
-        return execution.build_block(
+        """A block after `view` of what fits among `candidates`, in their order; see building.py."""
+        return building.build_block(
             self,
             view,
             candidates,

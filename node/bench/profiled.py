@@ -36,7 +36,7 @@ DOORS: Final = (
     ("node/network/wire.py", "decode_frame"),
     ("node/mempool/mempool.py", "select"),
     ("node/proposer.py", "build"),
-    ("consensus/ledger/execution.py", "build_block"),
+    ("consensus/ledger/building.py", "build_block"),
     ("node/judge.py", "_run"),
     ("consensus/ledger/execution.py", "check_block"),
     ("node/finality.py", "commit"),

@@ -42,7 +42,7 @@ from node.mempool.receipts import Outcome, Receipt, make_signature_error, reject
 from node.mempool.refusals import Judged
 
 if TYPE_CHECKING:
-    from consensus.ledger.execution import Built
+    from consensus.ledger.building import Built
     from consensus.ledger.rules import Rules
 
 MISFITS_MAX: Final = 64  # a walk for a block ends after so many that do not fit: the rest hardly will

@@ -13,7 +13,7 @@ from consensus.bft.leader import DrawnSchedule
 from consensus.errors import Fault, Rejected
 from consensus.ledger import beacon
 from consensus.ledger.beacon import Onion
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.parameters import Parameters
 from consensus.transaction import KIND_COMMIT, Transaction
 from node.simulation import toys

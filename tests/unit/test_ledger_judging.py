@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from consensus.errors import Fault, Rejected
 from consensus.genesis import ModuleEntry
 from consensus.ledger.cases import Reported
-from consensus.ledger.execution import build_memos
+from consensus.ledger.columns import build_memos
 from consensus.ledger.judging import Panel, Seat, judge
 from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, Verdicts
 from tests.ledger_chain import KEYS, STRANGERS, Chain, CountingModule, make_genesis

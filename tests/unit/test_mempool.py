@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from consensus import crypto, vote
 from consensus.errors import Rejected
 from consensus.genesis import Genesis, ModuleEntry
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import (
     REFUSE_NEVER,

@@ -13,7 +13,7 @@ from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
 from consensus.bft.messages import make_block_reader
 from consensus.block import Header
 from consensus.errors import Rejected
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.transaction import Transaction

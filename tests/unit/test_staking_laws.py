@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from consensus.errors import NotYet, Rejected
 from consensus.ledger import epochs, selection, staking, supply
-from consensus.ledger.execution import Built
+from consensus.ledger.building import Built
 from consensus.parameters import WHOLE_BP
 from consensus.transaction import Transaction
 from tests.ledger_chain import BALANCE
