@@ -1,11 +1,11 @@
 """The judge: gets a proposed block's body and parent, checks the block, makes it durable, says so.
 
-A proposal carries ids (BIP 152); the bodies come from the mempool, what is missing from the proposer,
-and failing that the whole block from any peer. A block whose parent is not here waits for it, and the
-parent is fetched. "Missing" is never "invalid" (consensus.md, rule 10).
+A block whose parent is not here waits for it, and the parent is fetched. "Missing" is never "invalid"
+(consensus.md, rule 10).
 
 Invariant: VALID is posted only after the block was executed on its parent's state and the store has
-synced its body; a body or signature is checked once. Leaves out: finality, and catching up from far.
+synced its body; a body or signature is checked once. Leaves out: where bodies come from
+(`body_fetcher.py`), finality, and catching up from far.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from consensus import block as blocks
@@ -24,24 +24,21 @@ from consensus.errors import NotYet, Rejected
 from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import Delta, View
-from consensus.transaction import Transaction, decode_transaction
+from consensus.transaction import Transaction
 from node.block_budget import BlockBudget
+from node.body_fetcher import BodyFetcher, WantedBody
 from node.chain import Chain
 from node.clock import Clock
-from node.compact_bodies import CompactBodies, CompactBody
-from node.network.frames import BlockBody, BodyTransactions, CompactProposal, GetBlock, GetBodyTransactions
+from node.compact_bodies import CompactBody
+from node.network.frames import BlockBody, BodyTransactions, CompactProposal
 from node.network.transport import Transport
-from node.store.positions import read_header
 
 log = logging.getLogger("assay.judge")
 
-FETCH_SECONDS: Final = 0.3  # a block crosses loopback in 10 ms; then another peer is asked
-FETCH_SECONDS_MAX: Final = 5.0
 NOT_YET_SECONDS: Final = 0.2  # a block ahead of our clock is looked at again after this
 AHEAD_BLOCKS_MAX: Final = (
     64  # heights above the final one whose parents are fetched; catching up does the rest
 )
-BAD_BODY_POINTS: Final = 50  # a second one bans the peer
 INVALID_MAX: Final = 128  # blocks remembered as invalid: a few dozen views' worth
 
 
@@ -70,20 +67,15 @@ class InvalidBlock:
 
 
 @dataclass(slots=True)
-class _Work:
+class _Work(WantedBody):
     """A block on its way: all that is kept for it goes with its task.
 
-    header: once known. height, epoch, view: what is known of a block before its header is; 0 when nothing is.
+    height, epoch, view: what is known of a block before its header is; 0 when nothing is.
     """
 
-    header: Header | None
     height: int
     epoch: int
     view: int
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)  # a frame about this block came
-    answers: dict[int, Transaction] = field(default_factory=dict)  # by place in the block
-    whole: Block | None = None
-    liars: set[bytes] = field(default_factory=set)  # who sent a body that is not this block's
     task: asyncio.Task[None] | None = None
 
     def is_past(self, chain: Chain) -> bool:
@@ -116,8 +108,6 @@ class Judge:
         self._chain = chain
         self._store = store
         self._signatures = signatures
-        self._find_transaction = find_transaction
-        self._transport = transport
         self._clock = clock
         self._budget = budget
         self._read_block = read_block
@@ -125,7 +115,7 @@ class Judge:
         self._on_valid = on_valid
         self._on_fault = on_fault
         self._work: dict[bytes, _Work] = {}
-        self._compact = CompactBodies()
+        self._bodies = BodyFetcher(find_transaction, transport)
         self._growth = asyncio.Event()  # set, and replaced, when the chain grew or a block was refused
         self._is_paused = False
         self.invalid: dict[bytes, InvalidBlock] = {}  # found invalid, and why; for rule 11's alarm
@@ -168,42 +158,20 @@ class Judge:
         """A proposal's compact body; kept until the engine asks to judge the block."""
         if header.height <= self._chain.finalized.height or self._chain.get_block(header.hash) is not None:
             return
-        work = self._work.get(header.hash)
-        is_taken = header.hash not in self.invalid and self._compact.offer(CompactBody(header, frame, source))
-        if is_taken and work is not None:
-            work.arrived.set()
+        if header.hash not in self.invalid:
+            self._bodies.offer(CompactBody(header, frame, source), self._work.get(header.hash))
 
     def on_body_transactions(self, frame: BodyTransactions) -> None:
         """Transactions a proposal's source was asked for. Raises Rejected when they are not those."""
-        compact, work = self._compact.get(frame.block_hash), self._work.get(frame.block_hash)
-        if compact is None or work is None:
-            return  # answered too late: the block was judged or dropped meanwhile
-        if len(frame.raws) != len(frame.indices):
-            raise Rejected("has not one transaction per index", field="body_transactions")
-        for index, raw in zip(frame.indices, frame.raws, strict=True):
-            if index >= len(compact.frame.ids):
-                raise Rejected(f"{index} is not in the block", field="body_transactions.indices")
-            if index in work.answers:
-                continue
-            transaction = decode_transaction(raw)
-            if transaction.id != compact.frame.ids[index]:
-                raise Rejected(f"transaction {index} is another", field="body_transactions")
-            work.answers[index] = transaction
-        if compact.find_missing(work.answers, self._find_transaction)[1]:
-            # Its source lacks what its own body names. Asked again it would say the same, for ever: whoever
-            # else took the proposal has the whole block.
-            self._give_up_compact(compact, work)
-        work.arrived.set()
+        work = self._work.get(frame.block_hash)
+        if work is not None:  # else answered too late: the block was judged or dropped meanwhile
+            self._bodies.take_transactions(frame, work)
 
     def on_block_body(self, frame: BlockBody) -> None:
         """A whole block that was asked for. Raises Rejected when it is not that block."""
         work = self._work.get(frame.block_hash)
-        if not frame.raw or work is None or work.whole is not None:
-            return
-        if read_header(frame.raw).hash != frame.block_hash:  # looked at before 4 MB are decoded
-            raise Rejected("is not the block asked for", field="block_body")
-        work.whole = blocks.decode_block(frame.raw)
-        work.arrived.set()
+        if work is not None:
+            self._bodies.take_block(frame, work)
 
     def refuse(self, header: Header, reason: str) -> None:
         """This block is invalid; the engine is told, and those that wait for it as their parent go on."""
@@ -229,7 +197,7 @@ class Judge:
                 work.task.cancel()
                 if work.header is not None:
                     self._tell_if_final(work.header)
-        self._compact.prune(final)
+        self._bodies.prune(final)
         self._wake()
 
     async def close(self) -> None:
@@ -249,14 +217,16 @@ class Judge:
 
     def _end(self, block_hash: bytes, task: asyncio.Task[None]) -> None:
         del self._work[block_hash]
-        self._compact.drop(block_hash)
+        self._bodies.drop(block_hash)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_fault(error)
 
     async def _run(self, block_hash: bytes, work: _Work) -> None:
         is_proposed = work.header is not None  # else fetched: how long that takes says nothing of its size
         started_ms = self._clock.monotonic_ms()
-        block = await self._get_body(block_hash, work)
+        block = self._store.get_block(block_hash)
+        if block is None:
+            block = await self._bodies.fetch(block_hash, work)
         body_ms = self._clock.monotonic_ms() - started_ms
         header = block.header
         try:
@@ -346,50 +316,6 @@ class Judge:
                 log.info("block waits", extra={"block": block.hash.hex(), "reason": str(reason)})
             await asyncio.sleep(NOT_YET_SECONDS)
 
-    async def _get_body(self, block_hash: bytes, work: _Work) -> Block:
-        stored = self._store.get_block(block_hash)
-        if stored is not None:
-            return stored
-        attempt = 0
-        while True:
-            block = work.whole
-            if block is None and work.header is not None:
-                block = self._assemble(block_hash, work, attempt)
-            if block is not None:
-                return block
-            if attempt > 0 or block_hash not in self._compact:
-                self._ask_for_block(block_hash, work, attempt)
-            work.arrived.clear()
-            try:
-                async with asyncio.timeout(min(FETCH_SECONDS * 2**attempt, FETCH_SECONDS_MAX)):
-                    await work.arrived.wait()
-            except TimeoutError:
-                attempt = min(attempt + 1, 10)
-
-    def _assemble(self, block_hash: bytes, work: _Work, attempt: int) -> Block | None:
-        """The block from its compact body, if every transaction is here; else asks the source for the rest."""
-        compact = self._compact.get(block_hash)
-        if compact is None:
-            return None
-        transactions, missing = compact.find_missing(work.answers, self._find_transaction)
-        if missing:
-            if attempt == 0 and not work.answers:
-                self._transport.send(compact.source, GetBodyTransactions(block_hash, missing))
-            return None
-        try:
-            return compact.assemble(transactions)
-        except Rejected as reason:
-            # The body is not the one the header commits to: its sender's fault, not the block's.
-            self._transport.penalise(compact.source, BAD_BODY_POINTS, str(reason))
-            self._give_up_compact(compact, work)
-            return None
-
-    def _give_up_compact(self, compact: CompactBody, work: _Work) -> None:
-        """Ask for the whole block from now on, and its source last."""
-        work.liars.add(compact.source)
-        work.answers.clear()
-        self._compact.drop(compact.header.hash)
-
     def _is_final(self, header: Header) -> bool:
         return (
             header.height <= self._chain.finalized.height and self._store.get_header(header.height) == header
@@ -399,15 +325,6 @@ class Judge:
         """It became final another way while it was judged: the engine asks but once."""
         if self._is_final(header):
             self._post(BlockJudged(header.hash, Judgement.VALID))
-
-    def _ask_for_block(self, block_hash: bytes, work: _Work, attempt: int) -> None:
-        """Ask one peer for the whole block: who sent the proposal first, then the others in turn."""
-        compact = self._compact.get(block_hash)
-        source = None if compact is None else compact.source
-        peers = [peer.node_key for peer in self._transport.peers()]
-        peers.sort(key=lambda key: (key in work.liars, key != source))
-        if peers:
-            self._transport.send(peers[attempt % len(peers)], GetBlock(block_hash))
 
     def _wake(self) -> None:
         self._growth.set()

@@ -85,8 +85,8 @@ def test_a_judge_that_takes_it_out_on_whoever_has_not_got_a_block(
     take = Judge.on_block_body
 
     def blame(self: Judge, frame: BlockBody) -> None:
-        for peer in self._transport.peers():
-            self._transport.penalise(peer.node_key, 1, "it should have been quicker")
+        for peer in self._bodies._transport.peers():
+            self._bodies._transport.penalise(peer.node_key, 1, "it should have been quicker")
         take(self, frame)
 
     monkeypatch.setattr(Judge, "on_block_body", blame)

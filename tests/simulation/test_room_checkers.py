@@ -134,7 +134,7 @@ def fill_one_peers_intake(node: FullNode) -> None:
 
 
 def fill_compact_bodies(node: FullNode) -> None:
-    bodies = node.judge_room._compact._bodies
+    bodies = node.judge_room._bodies._compact._bodies
     bodies.update(dict.fromkeys(make_ids(compact_bodies.BODIES_MAX + 1)))  # type: ignore[arg-type] - counted
 
 

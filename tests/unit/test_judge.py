@@ -15,6 +15,7 @@ from consensus.genesis import Genesis
 from consensus.parameters import Parameters
 from consensus.transaction import sign_transaction
 from consensus.vote import FINALIZE
+from node import body_fetcher
 from node import judge as judging
 from node.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
 from node.network.frames import BlockBody, GetBlock, GetBodyTransactions
@@ -33,7 +34,7 @@ def factory() -> ChainFactory:
 async def rooms(
     tmp_path: Path, factory: ChainFactory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rooms]:
-    monkeypatch.setattr(judging, "FETCH_SECONDS", 0.01)
+    monkeypatch.setattr(body_fetcher, "FETCH_SECONDS", 0.01)
     monkeypatch.setattr(judging, "NOT_YET_SECONDS", 0.01)
     rooms = Rooms(tmp_path / "home", factory, "ann", "bob", "cid")
     yield rooms
@@ -354,7 +355,7 @@ async def test_nothing_is_kept_of_blocks_once_they_are_judged(rooms: Rooms, fact
     await rooms.judge_all(*blocks)
     await rooms.pause()
     assert rooms.judge._work == {}
-    assert len(rooms.judge._compact) == 0
+    assert len(rooms.judge._bodies._compact) == 0
     for number in range(3 * judging.INVALID_MAX):
         rooms.judge.refuse(forge(blocks[0], view=1_000 + number).header, "wrong")
     assert len(rooms.judge.invalid) == judging.INVALID_MAX

@@ -93,7 +93,7 @@ def _weigh_gossip(node: FullNode) -> Iterator[Weight]:
 def _weigh_blocks(node: FullNode) -> Iterator[Weight]:
     room, engine = node.judge_room, node.engine
     views = max(0, engine.view - engine.finalized_view)
-    yield "compact bodies", len(room._compact), compact_bodies.BODIES_MAX
+    yield "compact bodies", len(room._bodies._compact), compact_bodies.BODIES_MAX
     yield "invalid blocks", len(room.invalid), judge.INVALID_MAX
     # What the engine asks for, one or two blocks a view, and as many parents of what is far ahead.
     work_max = ROUND_BLOCKS_MAX * (views + VIEWS_AHEAD_MAX) + judge.AHEAD_BLOCKS_MAX
