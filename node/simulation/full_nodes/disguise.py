@@ -74,7 +74,7 @@ class Disguise:
             return SimplexEngine(config, sign)  # slashed, and out: nobody hears it any more
         world = self._process.world
         key = world.chain.validator_keys[self._process.index]
-        members = world.get_members(config.epoch)
+        members = world.epochs.get_members(config.epoch)
         means = Means(
             index=config.own_index,
             validators=config.validators,
@@ -83,7 +83,7 @@ class Disguise:
             make_engine=lambda: world.make_disguised(config, sign),
             sign=key.sign,
             make_block=self.forge_block,
-            read_block=world.read_block,
+            read_block=world.epochs.read_block,
             get_payload=self._get_payload,
             name_peer=lambda validator: world.cables.keys[members[validator]],
             rng=world.rng,
@@ -133,7 +133,7 @@ class Disguise:
             node.chain.add(block, built.delta)
         else:
             self._forged[block.hash] = blocks.encode_block(block)
-        return world.read_block(header.raw), header.raw
+        return world.epochs.read_block(header.raw), header.raw
 
     def _find_certificate(self, block_hash: bytes) -> Certificate | None:
         assert self._engine is not None

@@ -244,7 +244,7 @@ class NodeProcess:
     def speak(self, frame: Frame) -> None:
         """Before a frame leaves the node. Raises Crash."""
         self.cross_boundary()
-        if self.is_honest and (message := self.world.read_message(frame)) is not None:
+        if self.is_honest and (message := self.world.epochs.read_message(frame)) is not None:
             self.world.hear(self, message)
 
     def is_durable(self, block_hash: bytes) -> bool:

@@ -13,39 +13,37 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from consensus import crypto
 from consensus.bft.contract import BlockRef, Engine, Message, Proposal
-from consensus.bft.messages import decode_message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
-from consensus.block import decode_header
 from consensus.errors import Rejected
 from consensus.ledger.epochs import EpochSet
 from consensus.ledger.rules import Rules
 from consensus.parameters import LEADER_ONION
 from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
-from node.config import NodeConfig
-from node.engine_host import MakeEngine, NodeEngine
+from node.engine_host import MakeEngine
 from node.full_node import FullNode
 from node.mempool.receipts import Receipt
-from node.network.frames import CompactProposal, EngineMessage, Frame
+from node.network.frames import Frame
 from node.node_files import NodeFiles
 from node.simulation.checkers import Violation
 from node.simulation.config import Outcome, SimulationConfig
 from node.simulation.full_nodes import model_life
+from node.simulation.full_nodes.accusations import Accusations
 from node.simulation.full_nodes.cables import Cables
 from node.simulation.full_nodes.casting import cast_run
 from node.simulation.full_nodes.chain import GENESIS_MS, ChainSeats, make_chain
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.disguise import Disguise
+from node.simulation.full_nodes.epoch_book import EpochBook
+from node.simulation.full_nodes.equipment import equip_liar, make_files, make_paced
 from node.simulation.full_nodes.host import NodeHost
 from node.simulation.full_nodes.ledger_checkers import FinalStore
-from node.simulation.full_nodes.liars import LiarMeans, make_liar
 from node.simulation.full_nodes.model_life import ModelLife
-from node.simulation.full_nodes.process import HOME, NodeProcess
+from node.simulation.full_nodes.process import NodeProcess
 from node.simulation.full_nodes.signatures import remember_signatures
 from node.simulation.full_nodes.stakers import Operator, Stakers
 from node.simulation.full_nodes.wires import Door
@@ -59,7 +57,6 @@ from node.simulation.world import SimulatedHost, World, place_villains
 WEIGH_MS: Final = 200  # how often what nodes keep is weighed
 LEVEL_LOOK_MS: Final = 5  # blocks come every few tens of ms: between two of them all stand level
 LEVEL_MS_MAX: Final = 90_000  # after healing; clients are given 60 s, and then nothing is left to wait for
-LIARS_ACCOUNT: Final = 0  # the last payer's: what a liar signs with it, nobody may take
 
 
 class NodeWorld(World):
@@ -89,13 +86,8 @@ class NodeWorld(World):
         self._make_simulated = make_engine
         self._disguises: dict[int, Disguise] = {}
         rules = self.chain.rules
-        # Of every epoch that a node began: the state forgets old ones, a message of theirs may still come.
-        self._sets: dict[int, EpochSet] = {}
-        self._views: dict[int, int] = {}  # epoch -> the highest view that was entered there
-        self._node_by_key = {key.public_key: index for index, key in enumerate(self.chain.validator_keys)}
-        self._messages: dict[bytes, Message] = {}
+        self.epochs = EpochBook([key.public_key for key in self.chain.validator_keys])
         self._frames: dict[bytes, int] = {}
-        self._accused: list[tuple[int, int, bytes]] = []  # by node, in which life; the liar's operator
         super().__init__(
             config,
             seed,
@@ -110,6 +102,7 @@ class NodeWorld(World):
         rules_to_check = self.chain.checking_rules
         sound = model_life.list_sound() if has_life else None
         self.checkers = NodeCheckers(rules_to_check, self.safety.honest, self.fail, _verify, innocent, sound)
+        self.accusations = Accusations(self.checkers.ledger.plain, self.hosts)
         clients = random.Random(f"{seed}/clients")
         stakers = self._make_stakers(rules) if config.epoch_blocks else None
         life = self._make_model_life()
@@ -167,9 +160,11 @@ class NodeWorld(World):
         healed_ms = self.now_ms
         self.clients.stop()
         super()._heal()
-        while not (self.clients.check_settled(healed_ms) and self.is_level() and self.are_punished()):
+        while not (
+            self.clients.check_settled(healed_ms) and self.is_level() and self.accusations.are_answered()
+        ):
             if self.now_ms > healed_ms + LEVEL_MS_MAX:
-                if not self.are_punished():
+                if not self.accusations.are_answered():
                     raise Violation(f"punished: {LEVEL_MS_MAX} ms after healing a proven liar is not slashed")
                 heights = {host.index: host.node and host.node.chain.finalized.height for host in self.hosts}
                 raise Violation(f"level: {LEVEL_MS_MAX} ms after healing nodes stand at heights {heights}")
@@ -192,33 +187,12 @@ class NodeWorld(World):
     # --- what a process is made of --------------------------------------------------------------------
 
     def get_files(self, index: int) -> NodeFiles:
-        config, chain = self.config, self.chain
-        settings = NodeConfig(
-            name=f"node{index}",
-            p2p_port=0,
-            api_port=0,
-            block_interval_ms=config.block_interval_ms,
-            delta_ms=config.delta_ms,
-            delta_ms_max=config.delta_ms_max,
-            worker=False,
-            shadows=0,
-        )
-        return NodeFiles(HOME, settings, chain.rules, chain.node_keys[index], chain.validator_keys[index])
+        return make_files(self.config, self.chain, index)
 
     def get_engine_maker(self, process: NodeProcess) -> MakeEngine:
-        config, door = self.config, process.door
+        door = process.door
         make = door.make_engine if isinstance(door, Disguise) else self._make_simulated
-
-        def make_paced(engine_config: EngineConfig, sign: Callable[[bytes], bytes] | None) -> NodeEngine:
-            # A standstill of five seconds is longer than a run.
-            paced = replace(
-                engine_config,
-                standstill_ms=config.standstill_ms,
-                standstill_ms_max=config.standstill_ms_max,
-            )
-            return make(paced, sign)
-
-        return make_paced
+        return make_paced(self.config, make)
 
     def make_door(self, process: NodeProcess) -> Door | None:
         """What stands between this process's node and the wire: a villain's disguise, a liar, or nothing."""
@@ -228,16 +202,7 @@ class NodeWorld(World):
             return None
         if name in VILLAINS:
             return Disguise(process, name)
-        chain = self.chain
-        means = LiarMeans(
-            index=index,
-            rules=chain.rules,
-            validator_key=chain.validator_keys[index],
-            account_key=chain.client_keys[LIARS_ACCOUNT],
-            get_node=lambda: process.node,
-            rng=random.Random(f"{self.seed}/liar {index}/{process.host.incarnation}"),
-        )
-        return make_liar(name, means)
+        return equip_liar(self, process, name)
 
     def get_wire_door(self, process: NodeProcess) -> Door | None:
         """What the process's wire goes through: its villain's door, unless a scenario puts one before it."""
@@ -266,10 +231,10 @@ class NodeWorld(World):
 
     def open_epoch(self, process: NodeProcess, epoch: int, epoch_set: EpochSet, store: FinalStore) -> None:
         """A node makes the engine of an epoch with this set, over what it has stored."""
-        self._sets.setdefault(epoch, epoch_set)
+        self.epochs.begin(epoch, epoch_set)
         if not self.config.epoch_blocks:
             return
-        seats = ChainSeats(epoch_set.validators, self.get_members(epoch))
+        seats = ChainSeats(epoch_set.validators, self.epochs.get_members(epoch))
         if not (self.cast.is_sound(get_stakes(seats)) or self.config.is_beyond_promise):
             self.fail(f"promise: the world lets the faulty hold a third of epoch {epoch}")
         self.note(f"epoch {epoch}", process.index)
@@ -280,27 +245,12 @@ class NodeWorld(World):
             draws = compute_draws([entry.stake for entry in epoch_set.validators.validators], epoch, reveals)
             self._guard(lambda: self.safety.draw(process.index, epoch, draws))
 
-    def get_members(self, epoch: int) -> tuple[int, ...]:
-        """The node of each index, in an epoch that a node began."""
-        validators = self._sets[epoch].validators.validators
-        return tuple(self._node_by_key[validator.public_key] for validator in validators)
-
-    def read_block(self, raw: bytes) -> BlockRef:
-        """A header as engines of its epoch know it. Raises Rejected."""
-        header = decode_header(raw)
-        found = self._sets.get(header.epoch)
-        proposer = None if found is None else found.index_by_key.get(header.proposer)
-        if proposer is None:
-            raise Rejected("is not a validator of this epoch", field="header.proposer", code="signer")
-        place = (header.epoch, header.view, header.height, header.parent_view, header.parent_hash)
-        return BlockRef(header.hash, *place, proposer)
-
     def look_at(self, host: SimulatedHost, engine: Engine) -> None:
         process = self.hosts[host.index].process
         assert process is not None
         assert process.node is not None  # it is the one that looks
         epoch, view = process.node.engines.epoch, engine.view
-        self._views[epoch] = max(self._views.get(epoch, 0), view)
+        self.epochs.note_view(epoch, view)
         place = compute_place(epoch, view), compute_place(epoch, engine.finalized_view)
         if host.index in self.safety.honest:  # a villain may forget all that it said
             self.safety.look_at(host.index, *place)
@@ -309,7 +259,7 @@ class NodeWorld(World):
             self.timeline.add_view(self.now_ms, host.index, view, getattr(engine, "leader", -1))
 
     def count_views(self) -> int:
-        return sum(self._views.values())
+        return self.epochs.count_views()
 
     # --- what processes tell --------------------------------------------------------------------------
 
@@ -326,16 +276,6 @@ class NodeWorld(World):
                 # It may have gone down between holding this and saying so.
                 self._guard(partial(self.safety.hear, process.index, record, is_body_durable=True))
 
-    def read_message(self, frame: Frame) -> Message | None:
-        """The engine's message in a frame, decoded once."""
-        match frame:
-            case EngineMessage(raw) | CompactProposal(raw):
-                message = self._messages.get(raw)
-                if message is None:
-                    message = self._messages[raw] = decode_message(raw, self.read_block)
-                return message
-        return None
-
     def hear(self, process: NodeProcess, message: Message) -> None:
         """What an honest node says, before it is sent."""
         vote = message.vote if isinstance(message, Proposal) else message
@@ -346,7 +286,7 @@ class NodeWorld(World):
             is_durable = process.is_durable(block_hash)
             node = process.node
             header = None if node is None else node.chain.get_header(block_hash)
-            block = None if header is None else self.read_block(header.raw)
+            block = None if header is None else self.epochs.read_block(header.raw)
         self._guard(lambda: self.safety.hear(process.index, message, is_body_durable=is_durable, block=block))
 
     def hear_held(self, index: int, message: Message) -> None:
@@ -363,7 +303,7 @@ class NodeWorld(World):
             if header is None:
                 raise Violation(f"one chain: node {index} stands at {final} and has no block {height}")
             self.record("commit", index, f"height {height}")
-            self.safety.commit(index, self.read_block(header.raw))
+            self.safety.commit(index, self.epochs.read_block(header.raw))
         self.checkers.look_at(index, node)
 
     def on_evidence(self, index: int, evidence: Evidence) -> None:
@@ -372,24 +312,7 @@ class NodeWorld(World):
         )
         if index in self.safety.honest:
             self._guard(lambda: self.safety.accuse(evidence))
-            self._note_accusation(index, evidence)
-
-    def _note_accusation(self, index: int, evidence: Evidence) -> None:
-        """An honest node will bring this to the chain, if it lives, and if the chain still takes it."""
-        stakes, epoch = self.checkers.ledger.plain.stakes, evidence.first.subject.epoch
-        if stakes is not None and epoch >= stakes.epoch - 1:
-            operator = stakes.sets[epoch][evidence.first.signer].operator
-            self._accused.append((index, self.hosts[index].incarnation, operator))
-
-    def are_punished(self) -> bool:
-        """Whether all are whom an honest node accused that has lived since."""
-        stakes = self.checkers.ledger.plain.stakes
-        waiting = {
-            operator
-            for index, incarnation, operator in self._accused
-            if self.hosts[index].node is not None and self.hosts[index].incarnation == incarnation
-        }
-        return stakes is None or waiting <= set(stakes.slashed)
+            self.accusations.note(self.hosts[index], evidence)
 
     def lose_store(self, host: NodeHost) -> None:
         """All that it had stored of the chain is gone; its journal is not."""
@@ -445,7 +368,7 @@ class NodeWorld(World):
 
     def note_sent(self, sender: int, receiver: int, frame: Frame, delay_ms: int | None) -> None:
         try:
-            message = self.read_message(frame)
+            message = self.epochs.read_message(frame)
         except Rejected:
             return
         if message is not None and self.timeline is not None:

@@ -69,7 +69,7 @@ class NodeStage(Scripted, NodeWorld):
     def is_swallowed(self, process: NodeProcess, frame: Frame, receiver: int) -> bool:
         """Whether the script lets nobody hear this."""
         try:
-            message = self.read_message(frame)
+            message = self.epochs.read_message(frame)
         except Rejected:
             return False  # a villain's noise
         if message is not None:
