@@ -2,7 +2,7 @@
 
     genesis.json   what all nodes agree on          node.json      names, addresses, pacing (this file)
     node.key       proves who speaks to peers       validator.key  operates the validator, and votes (absent: an observer)
-    voting-N.key   keys that votes were rotated to (`voting_keys.py`)
+    voting-N.key   keys that votes were rotated to (`engine/voting_keys.py`)
     blocks.log  index/  checkpoints/  journal  sets.log       models/        artifacts of the modules in genesis
     refusals-N.log what it refused, in a Merkle log
     shadows/: what published models would have said; nothing depends on it

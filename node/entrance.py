@@ -14,7 +14,7 @@ from typing import Final
 from consensus import crypto
 from consensus.ledger.rules import Rules
 from consensus.transaction import Transaction
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.clock import Clock
 from node.herald import Herald
 from node.mempool.mempool import Mempool

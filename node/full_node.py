@@ -3,7 +3,7 @@
     HTTP, gossip -> mempool -> proposer -> engine (runtime) -> judge -> finality -> store, mempool, events
 
 This file only builds, starts and ends the rooms; each has one door, and three of them are the node's own:
-`frame_door.py` for peers, `engine_host.py` for the engine, `desk.py` for the API. Everything that a machine
+`network/frame_door.py` for peers, `engine/host.py` for the engine, `desks/desk.py` for the API. Everything that a machine
 gives (clock, chance, disk, network, threads) comes from outside, for a deterministic world brings its own.
 Invariant: a Fault anywhere sets `failed`, and the process ends without another word.
 Leaves out: signals and logs (`process.py`), what a home says (`node_files.py`).
@@ -26,49 +26,49 @@ from consensus.bft.simplex import SimplexEngine
 from consensus.block import Block
 from consensus.ledger.building import Built
 from consensus.vote import Certificate
-from node.accuser import Accuser
 from node.admin import Admin
 from node.api.event_ring import EventRing
 from node.api.server import ApiServer, ApiSettings
-from node.block_budget import BlockBudget
-from node.catch_up import CatchUp
-from node.chain import Chain
+from node.blocks.budget import BlockBudget
+from node.blocks.catch_up import CatchUp
+from node.blocks.chain import Chain
+from node.blocks.finality import Finality
+from node.blocks.judge import Judge
+from node.blocks.proposer import Proposer
+from node.blocks.serving import Serving
 from node.clock import Clock, SystemClock
-from node.desk import Desk
-from node.engine_host import EngineHost, MakeEngine, NodeEngine
-from node.engine_room import EngineMeans, EngineRoom
+from node.desks.desk import Desk
+from node.duties.accuser import Accuser
+from node.duties.model_watch import ModelWatch
+from node.duties.onion_keeper import OnionKeeper
+from node.duties.own_account import OwnAccount
+from node.duties.refusal_keeper import RefusalKeeper
+from node.duties.shadows import Shadows
+from node.engine.host import EngineHost, MakeEngine, NodeEngine
+from node.engine.observation import Vigil
+from node.engine.room import EngineMeans, EngineRoom
+from node.engine.runtime import Host, Runtime
+from node.engine.voting_keys import VotingKeys
 from node.entrance import Entrance
-from node.finality import Finality
-from node.frame_door import FrameDoor, Rooms
 from node.herald import Herald
-from node.judge import Judge
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged, Refusals
 from node.metrics import NodeMetrics
-from node.model_watch import ModelWatch
+from node.network.frame_door import FrameDoor, Rooms
 from node.network.frames import Status
 from node.network.handshake import Identity
 from node.network.transport import Handler, Network
 from node.node_files import NodeFiles
-from node.observation import Vigil
-from node.onion_keeper import OnionKeeper
-from node.own_account import OwnAccount
 from node.policies.calling import ThreadCaller
 from node.policies.plan import LoadedPolicy
 from node.policies.room import MakeCaller, PolicyRoom
-from node.proposer import Proposer
 from node.recovery import recover
-from node.refusal_keeper import RefusalKeeper
-from node.runtime import Host, Runtime
-from node.serving import Serving
-from node.shadows import Shadows
 from node.signature_worker import SignatureWorker
 from node.store.disk import Disk, RealDisk
 from node.store.index import Index
 from node.store.index_buffer import OpenIndex
 from node.store.set_shelf import SetShelf
 from node.verification import Verifier
-from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from consensus.crypto import PrivateKey
 from consensus.ledger.rules import Rules
-from node import config, modules, voting_keys
+from node import config, modules
+from node.engine import voting_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import State
 from consensus.vote import NULLIFY, Certificate
-from node.journal import Journal, JournalStatus, read_journal
+from node.engine.journal import Journal, JournalStatus, read_journal
 from node.store.disk import Disk, RealDisk
 from node.store.index_buffer import OpenIndex
 from node.store.refusal_log import RefusalLog

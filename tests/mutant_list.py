@@ -59,7 +59,7 @@ STAKING_LAWS: Final = "pytest tests/unit/test_staking_laws.py"
 EPOCH_EDGES: Final = "pytest tests/unit/test_simplex_epochs.py"
 REFUSAL_HEADS: Final = "pytest tests/unit/test_refusal_heads.py"
 REFUSAL_LOG: Final = "pytest tests/unit/test_refusal_keeper.py tests/unit/test_refusal_entries.py"
-REFUSAL_KEEPER: Final = "node/refusal_keeper.py"
+REFUSAL_KEEPER: Final = "node/duties/refusal_keeper.py"
 LIGHT: Final = "pytest tests/unit/test_light.py tests/unit/test_record_proofs.py"
 STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
     f"consensus/ledger/{name}.py"
@@ -67,7 +67,7 @@ STAKE, BOND, UNBOND, WITHDRAW, ACCUSATION, REWARDS, SELECTION, EPOCHS = (
 )
 BEACON: Final = "pytest tests/unit/test_beacon.py"
 ONIONS: Final = "pytest tests/unit/test_onion_keeper.py"
-KEEPER: Final = "node/onion_keeper.py"
+KEEPER: Final = "node/duties/onion_keeper.py"
 VOTING_KEYS: Final = "pytest tests/unit/test_voting_keys.py"
 ENGINE_HOST: Final = "pytest tests/unit/test_engine_host.py"
 MODELS: Final = "pytest tests/unit/test_publication.py tests/unit/test_seating.py tests/unit/test_motions.py"
@@ -76,8 +76,8 @@ JUDGING, SEATING, PUBLICATION, KNOWN_MODELS, MOTION, APPROVAL = (
     for name in ("judging", "seating", "publication", "models", "motion", "approval")
 )
 LIGHT_CLIENT: Final = "consensus/light.py"
-NODE_JOURNAL: Final = "node/journal.py"
-NODE_OBSERVATION: Final = "node/observation.py"
+NODE_JOURNAL: Final = "node/engine/journal.py"
+NODE_OBSERVATION: Final = "node/engine/observation.py"
 
 
 NODES: Final = "simulate --full-nodes --runs 3 --faulty-ms 900 --jobs 1"
@@ -393,27 +393,27 @@ ROOMS: Final = (
     _mutant("final-taken-again", "a mempool remembers what is final", (MEMPOOL,), ("node/mempool/mempool.py", "if transaction_id in self._finals:", "if transaction_id in ():")),
     _mutant("block-overfilled", "a proposer's block keeps its bound on bytes", (MEMPOOL, "pytest tests/unit/test_proposer.py"), ("node/mempool/mempool.py", "bytes_max -= entry.size_bytes", "bytes_max -= 0")),
     _mutant("cost-not-released", "a line's pending cost falls when one leaves", (MEMPOOL,), ("node/mempool/lines.py", "self.cost -= entry.cost", "self.cost -= 0")),
-    _mutant("sync-believes-links", "blocks that are caught up link to our final one", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not is_link or (header.height, header.epoch) != (height, epoch):", "if (header.height, header.epoch) != (height, epoch):")),
-    _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (tell("branch-signed-by-one"), SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
-    _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),
-    _mutant("body-durable-when-final", "a block's body is durable before its vote, not when it is final", (tell("body-durable-before-its-vote"),), ("node/judge.py", "            self._store.put_block(block)\n            self._store.sync()\n", "            self._store.put_block(block)\n")),
+    _mutant("sync-believes-links", "blocks that are caught up link to our final one", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/blocks/catch_up.py", "if not is_link or (header.height, header.epoch) != (height, epoch):", "if (header.height, header.epoch) != (height, epoch):")),
+    _mutant("sync-believes-certificates", "what is caught up was signed by a quorum", (tell("branch-signed-by-one"), SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/blocks/catch_up.py", "        self._check_certificate(certificate, validators)\n        return certificate", "        return certificate")),
+    _mutant("sync-believes-signatures", "transactions that are caught up were signed", (SYNC, "pytest tests/unit/test_full_nodes.py"), ("node/blocks/catch_up.py", "if not all(answers):", "if not any(answers) and answers[1:]:")),
+    _mutant("body-durable-when-final", "a block's body is durable before its vote, not when it is final", (tell("body-durable-before-its-vote"),), ("node/blocks/judge.py", "            self._store.put_block(block)\n            self._store.sync()\n", "            self._store.put_block(block)\n")),
     _mutant("journal-dropped-with-the-store", "a journal newer than the store binds", (tell("store-deleted-journal-kept"),), ("node/recovery.py", "recovered.unfinal, records)", "recovered.unfinal, records if store.finalized_height else ())")),
     _mutant(
         "liar-asked-for-ever",
         "a body that its source cannot complete is asked of others",
         (tell("two-bodies-for-one-block"),),
-        ("node/body_fetcher.py", "            self._give_up_compact(compact, work)\n        work.arrived.set()", "            pass\n        work.arrived.set()"),
-        ("node/body_fetcher.py", "            if attempt == 0 and not work.answers:\n", "            if attempt >= 0:\n"),
-        ("node/body_fetcher.py", "if attempt > 0 or block_hash not in self._compact:", "if block_hash not in self._compact:"),
+        ("node/blocks/body_fetcher.py", "            self._give_up_compact(compact, work)\n        work.arrived.set()", "            pass\n        work.arrived.set()"),
+        ("node/blocks/body_fetcher.py", "            if attempt == 0 and not work.answers:\n", "            if attempt >= 0:\n"),
+        ("node/blocks/body_fetcher.py", "if attempt > 0 or block_hash not in self._compact:", "if block_hash not in self._compact:"),
     ),
-    _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/chain.py", "        self._forget_abandoned()\n        return", "        return")),
-    _mutant("views-without-epochs", "views of different epochs are compared with their epochs", (NODE_EPOCHS,), ("node/chain.py", "return epoch < self.epoch or (epoch, view) <= (final.epoch, final.view)", "return view <= final.view")),
+    _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/blocks/chain.py", "        self._forget_abandoned()\n        return", "        return")),
+    _mutant("views-without-epochs", "views of different epochs are compared with their epochs", (NODE_EPOCHS,), ("node/blocks/chain.py", "return epoch < self.epoch or (epoch, view) <= (final.epoch, final.view)", "return view <= final.view")),
     _mutant("epoch-unentered", "nothing is signed again below an epoch that was entered", (JOURNAL,), (NODE_JOURNAL, "if state.observe_until_view is None or epoch < state.epoch:", "if state.observe_until_view is None:")),
     _mutant("epoch-drops-its-own", "what binds in an epoch survives entering it", (JOURNAL,), (NODE_JOURNAL, "if place[0] < epoch]", "if place[0] <= epoch]")),
     _mutant("vigil-too-short", "an epoch that somebody had reached before says nothing to who lost its journal", (OBSERVATION,), (NODE_OBSERVATION, "epoch > self._reached", "epoch >= self._reached")),
-    _mutant("held-without-bound", "what a peer says of the next epoch has a bound", ("pytest tests/unit/test_held_frames.py",), ("node/held_frames.py", "if len(frames) < PEER_FRAMES_MAX and held_bytes", "if held_bytes")),
-    _mutant("sets-mixed-up", "what an epoch's validators signed is checked with its own set", (NODE_EPOCHS,), ("node/chain.py", "        found = self._final_view.find_set(epoch)\n        return None if found is None else found.validators", "        found = self._final_view.find_set(0)\n        return None if found is None else found.validators")),
-    _mutant("batch-across-epochs", "final blocks that are served end with their epoch", (NODE_EPOCHS,), ("node/serving.py", "(last if boundary is None else min(last, boundary)) + 1", "last + 1")),
+    _mutant("held-without-bound", "what a peer says of the next epoch has a bound", ("pytest tests/unit/test_held_frames.py",), ("node/engine/held_frames.py", "if len(frames) < PEER_FRAMES_MAX and held_bytes", "if held_bytes")),
+    _mutant("sets-mixed-up", "what an epoch's validators signed is checked with its own set", (NODE_EPOCHS,), ("node/blocks/chain.py", "        found = self._final_view.find_set(epoch)\n        return None if found is None else found.validators", "        found = self._final_view.find_set(0)\n        return None if found is None else found.validators")),
+    _mutant("batch-across-epochs", "final blocks that are served end with their epoch", (NODE_EPOCHS,), ("node/blocks/serving.py", "(last if boundary is None else min(last, boundary)) + 1", "last + 1")),
 )  # fmt: skip
 
 STAKE_MUTANTS: Final = (
@@ -459,12 +459,12 @@ STAKE_MUTANTS: Final = (
     _mutant("later-epochs-dropped", "the journal's records of later epochs than the store's bind", (JOURNAL,), (NODE_JOURNAL, "if frame_epoch < epoch:", "if frame_epoch != epoch:")),
     _mutant("tail-names-nothing", "a tail names its boundary block", (BEACON,), ("consensus/ledger/block_checks.py", "if block.header.reveal != mark:", "if block.header.reveal != mark and not block.header.reveal:")),
     _mutant("link-by-a-layer", "a tail has its boundary block's state, not only its hash", (LIGHT,), ("consensus/block.py", "named == (below.height, below.state_root, below.history_root, 0, below.hash)", "header.reveal == below.hash")),
-    _mutant("every-tail-shown", "one tail proves the boundary block final", (NODE_EPOCHS,), ("node/finality.py", "tails[-1:]", "tails")),
+    _mutant("every-tail-shown", "one tail proves the boundary block final", (NODE_EPOCHS,), ("node/blocks/finality.py", "tails[-1:]", "tails")),
     _mutant("commits-while-behind", "who is behind commits to nothing", (ONIONS,), (KEEPER, "if tip and not self._is_behind() and", "if tip and")),
     _mutant("onion-used-twice", "an era's onion is committed to once", (ONIONS,), (KEEPER, "onion.is_layer(found.tip) or onion.is_layer(found.pending)", "onion.is_layer(found.pending)")),
     _mutant("layer-below-the-pending-one", "a commitment counts two epochs on", (ONIONS, BEACON), ("consensus/ledger/beacon.py", "return self.pending if self.pending and epoch >= self.since else self.tip", "return self.pending or self.tip")),
-    _mutant("newest-key-votes", "in each epoch the key votes that its set names", (VOTING_KEYS,), ("node/voting_keys.py", "(key for key in own if validators.get_index(key.public_key) is not None)", "reversed(own)")),
-    _mutant("voice-of-an-ended-epoch", "nothing is heard of an epoch that is over", (ENGINE_HOST,), ("node/engine_host.py", "return self.is_over and isinstance(message, (vote.Vote, Proposal))", "return False")),
+    _mutant("newest-key-votes", "in each epoch the key votes that its set names", (VOTING_KEYS,), ("node/engine/voting_keys.py", "(key for key in own if validators.get_index(key.public_key) is not None)", "reversed(own)")),
+    _mutant("voice-of-an-ended-epoch", "nothing is heard of an epoch that is over", (ENGINE_HOST,), ("node/engine/host.py", "return self.is_over and isinstance(message, (vote.Vote, Proposal))", "return False")),
     _mutant("head-of-no-log", "the empty root is the empty log's alone", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    refusal.check_head(refusal.get_head(header))\n", "")),
     _mutant("tail-with-head", "a tail commits to no log of refusals", (REFUSAL_HEADS,), ("consensus/ledger/block_checks.py", "    if block.header.refusal_count:\n", "    if block.header.refusal_count > 2**53:\n")),
     _mutant("head-before-its-log", "a log is durable before a block commits to it", (REFUSAL_LOG,), (REFUSAL_KEEPER, "            self._begin_anew(last)\n        self.log.sync()", "            self._begin_anew(last)")),
@@ -478,7 +478,7 @@ STAKE_MUTANTS: Final = (
     _mutant("world-commission-to-the-pool", "commission is the operator's own", (STAKES_WORLD,), (REWARDS, "commission = reward * stake.commission_bp // WHOLE_BP if stake.shares else reward", "commission = 0 if stake.shares else reward")),
     _mutant("world-unjailed-at-once", "who was absent stays out for a while", (STAKES_RESTLESS,), (REWARDS, "jailed_until = epoch + 1 + parameters.jail_epochs", "jailed_until = epoch + parameters.jail_epochs")),
     _mutant("world-leavers-spared", "a liar's leaving stake is slashed with the rest, and it is out", (LIARS_WORLD,), (ACCUSATION, "status=staking.TOMBSTONED, jailed_until=0", "status=staking.JAILED, jailed_until=0")),
-    _mutant("world-nobody-accuses", "who saw a lie brings it to the chain", (LIARS_WORLD.replace("--runs 6", "--runs 1"),), ("node/accuser.py", "        if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:", "        if len(self._cases) > WAITING_MAX:")),
+    _mutant("world-nobody-accuses", "who saw a lie brings it to the chain", (LIARS_WORLD.replace("--runs 6", "--runs 1"),), ("node/duties/accuser.py", "        if (epoch, signer) not in self._cases and len(self._cases) < WAITING_MAX:", "        if len(self._cases) > WAITING_MAX:")),
     _mutant("absence-unproven", "an absent record is shown to be absent", (LIGHT,), ("consensus/ledger/record_proofs.py", "if child != (node or rec.EMPTY_ROOT):", "if node and child != node:")),
 )  # fmt: skip
 

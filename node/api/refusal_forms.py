@@ -1,6 +1,6 @@
 """Refusals and their log in JSON, both ways, and the schemas of these forms.
 
-Reading is for answers of a node that nobody trusts (`node/light_refusals.py`): it is read or Rejected, and
+Reading is for answers of a node that nobody trusts (`node/client/refusals.py`): it is read or Rejected, and
 what an entry says is taken from its leaf alone, whatever stands beside it.
 """
 

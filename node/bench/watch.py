@@ -15,7 +15,7 @@ from typing import Final
 
 from consensus.errors import Fault
 from node.bench.stopwatch import monotonic_s
-from node.client import NodeClient
+from node.client.node_client import NodeClient
 
 LOOK_S: Final = 0.5  # between two looks at whether a stream has ended
 

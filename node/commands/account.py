@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from node.endpoints import add_api_arguments
+from node.client.endpoints import add_api_arguments
 
 HELP = "one account: balance, next nonce, stake, history"
 
@@ -23,9 +23,9 @@ def run(args: argparse.Namespace) -> int:
     from consensus import crypto  # imports wait until the command is chosen
     from consensus.codec import check_int
     from node.api.json_reading import read_hex
-    from node.client import NodeClient, run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import NodeClient, run_with_client
     from node.display import print_fields, print_json, print_table
-    from node.endpoints import find_urls
 
     read_hex(args.address, "ADDRESS", crypto.ADDRESS_BYTES)
     check_int(args.history, "--history", high=100)

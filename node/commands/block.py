@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from node.endpoints import add_api_arguments
+from node.client.endpoints import add_api_arguments
 
 HELP = "one block: header, transactions with scores, certificate"
 
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from node.api.route import BLOCK_KEY  # imports wait until the command is chosen
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
     from node.display import describe_time, print_fields, print_json, print_table, shorten
-    from node.endpoints import find_urls
 
     BLOCK_KEY.read(args.block)  # before it becomes part of a URL
     document = run_with_client(

@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 from typing import Any, Final
 
-from node.endpoints import add_api_arguments, add_send_arguments
+from node.client.endpoints import add_api_arguments, add_send_arguments
 
 HELP = "train, evaluate, inspect and exchange fraud models; publish, approve, retire them on a chain"
 

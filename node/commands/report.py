@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from node.endpoints import add_api_arguments, add_send_arguments
+from node.client.endpoints import add_api_arguments, add_send_arguments
 
 if TYPE_CHECKING:
     from consensus.crypto import PrivateKey
     from consensus.transaction import Transaction
-    from node.client import NodeClient
-    from node.sending import Draft
+    from node.client.node_client import NodeClient
+    from node.client.sending import Draft
 
 HELP = "report a fraud, take it back, dispute it, vote, reclaim; register, leave; status and list"
 
@@ -59,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from consensus.codec import check_int  # imports wait until the command is chosen
-    from node.client import run_with_client
+    from node.client.endpoints import find_key, find_urls
+    from node.client.node_client import run_with_client
+    from node.client.sending import show_report
     from node.config import parse_duration_ms
-    from node.endpoints import find_key, find_urls
-    from node.sending import show_report
 
     for name, low in (("fee", 0), ("nonce", 0), ("limit", 1)):
         if getattr(args, name, None) is not None:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 async def _act(
     client: NodeClient, key: PrivateKey, args: argparse.Namespace, wait_ms: int | None
 ) -> dict[str, Any]:
-    from node.sending import send
+    from node.client.sending import send
 
     return await send(client, key, await _make_draft(client, key, args), wait_ms)
 
@@ -97,7 +97,7 @@ async def _make_draft(client: NodeClient, key: PrivateKey, args: argparse.Namesp
     from consensus import transaction
     from consensus.ledger import cases, dispute
     from consensus.ledger.reporters import REPORTER_BYTES
-    from node.sending import Draft
+    from node.client.sending import Draft
 
     status = await client.get_status()
     terms = {"fee": args.fee, "nonce": args.nonce}
@@ -188,7 +188,7 @@ def _build_report(record: dict[str, Any], reported: Transaction) -> bytes:
 def _find_address(args: argparse.Namespace) -> bytes:
     from consensus import crypto
     from node.api.json_reading import read_hex
-    from node.endpoints import find_key
+    from node.client.endpoints import find_key
 
     if args.address is None:
         return find_key(args.key, args.home).address

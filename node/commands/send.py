@@ -1,10 +1,10 @@
-"""`assay send`: sign a transfer, submit it, and on request wait until it is final (`node/sending.py`)."""
+"""`assay send`: sign a transfer, submit it, and on request wait until it is final (`node/client/sending.py`)."""
 
 from __future__ import annotations
 
 import argparse
 
-from node.endpoints import add_api_arguments, add_send_arguments
+from node.client.endpoints import add_api_arguments, add_send_arguments
 
 HELP = "send a transfer: sign it, submit it, wait for it"
 
@@ -23,10 +23,10 @@ def run(args: argparse.Namespace) -> int:
     from consensus import crypto  # imports wait until the command is chosen
     from consensus.codec import check_int
     from node.api.json_reading import read_hex
-    from node.client import run_with_client
+    from node.client.endpoints import find_key, find_urls
+    from node.client.node_client import run_with_client
+    from node.client.sending import Draft, send, show_report
     from node.config import parse_duration_ms
-    from node.endpoints import find_key, find_urls
-    from node.sending import Draft, send, show_report
 
     receiver = read_hex(args.to, "--to", crypto.ADDRESS_BYTES)
     check_int(args.amount, "--amount")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from node.endpoints import add_api_arguments, add_send_arguments
+from node.client.endpoints import add_api_arguments, add_send_arguments
 
 if TYPE_CHECKING:
     from consensus.crypto import PrivateKey
-    from node.client import NodeClient
-    from node.sending import Draft
+    from node.client.node_client import NodeClient
+    from node.client.sending import Draft
 
 HELP = "bond, delegate, unbond, withdraw, unjail, rotate the voting key, accuse a liar; status"
 
@@ -66,10 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from consensus.codec import check_int  # imports wait until the command is chosen
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
+    from node.client.sending import show_report
     from node.config import parse_duration_ms
-    from node.endpoints import find_urls
-    from node.sending import show_report
 
     for name, low in (("amount", 1), ("fee", 0), ("nonce", 0), ("commission", 0)):
         if getattr(args, name, None) is not None:
@@ -96,7 +96,7 @@ async def _act(
     client: NodeClient, key: PrivateKey, args: argparse.Namespace, wait_ms: int | None
 ) -> list[dict[str, Any]]:
     from consensus.errors import Rejected
-    from node.sending import send
+    from node.client.sending import send
 
     status = await client.get_status()
     if not status.parameters["epoch_blocks"]:
@@ -115,7 +115,7 @@ async def _make_drafts(
     """What the action asks to be signed; only an accusation may be several."""
     from consensus import transaction
     from consensus.ledger import bond, rotation, staking, unbond
-    from node.sending import Draft
+    from node.client.sending import Draft
 
     own, terms = key.address, {"fee": args.fee, "nonce": args.nonce}
     match args.action:
@@ -173,7 +173,7 @@ def _read_accusations(path: str) -> list[tuple[bytes, bytes]]:
 
 
 def _find_key(args: argparse.Namespace) -> PrivateKey:
-    from node.endpoints import find_key
+    from node.client.endpoints import find_key
 
     return find_key(args.key, args.home)
 
@@ -181,7 +181,7 @@ def _find_key(args: argparse.Namespace) -> PrivateKey:
 def _find_voting_key(args: argparse.Namespace, key: PrivateKey) -> PrivateKey:
     from pathlib import Path
 
-    from node.endpoints import read_private_key
+    from node.client.endpoints import read_private_key
 
     if args.voting_key is not None:
         return read_private_key(Path(args.voting_key))
@@ -198,8 +198,8 @@ async def _find_new_voting_key(client: NodeClient, args: argparse.Namespace, own
     from consensus import crypto
     from consensus.errors import Rejected
     from node.api.json_reading import read_hex
-    from node.endpoints import read_private_key
-    from node.voting_keys import make_voting_key
+    from node.client.endpoints import read_private_key
+    from node.engine.voting_keys import make_voting_key
 
     if args.voting_key is not None:
         return read_private_key(Path(args.voting_key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from node.endpoints import add_api_arguments
+from node.client.endpoints import add_api_arguments
 
 HELP = "what one node says of itself and of its chain"
 
@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from node.client import run_with_client  # imports wait until the command is chosen
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client  # imports wait until the command is chosen
     from node.display import describe_time, print_fields, print_json
-    from node.endpoints import find_urls
 
     status = run_with_client(find_urls(args), lambda client: client.get_json("/v1/status"))
     if args.json:

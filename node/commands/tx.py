@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from node.endpoints import add_api_arguments
+from node.client.endpoints import add_api_arguments
 
 HELP = "where one transaction stands: pending, final, refused or expired"
 
@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from consensus import crypto  # imports wait until the command is chosen
     from node.api.json_reading import read_hex
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
     from node.display import describe_score, describe_time, print_fields, print_json
-    from node.endpoints import find_urls
 
     read_hex(args.id, "TXID", crypto.HASH_BYTES)
     path = f"/v1/transactions/{args.id}"

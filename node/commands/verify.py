@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from node.endpoints import add_api_arguments
+from node.client.endpoints import add_api_arguments
 
 if TYPE_CHECKING:
-    from node.light_client import LightClient
-    from node.light_refusals import Rewritten
+    from node.client.light import LightClient
+    from node.client.refusals import Rewritten
 
 HELP = (
     "check a node's word against a checkpoint: the head, an account, a transaction with its score, a refusal"
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from consensus.errors import Rejected
     from node import config
     from node.api.json_reading import read_hex
+    from node.client.endpoints import find_urls
+    from node.client.light import parse_checkpoint
     from node.display import print_fields, print_json
-    from node.endpoints import find_urls
-    from node.light_client import parse_checkpoint
 
     subject = b""
     if args.action != "head":
@@ -173,10 +173,10 @@ async def _verify(
     from contextlib import AsyncExitStack
 
     from consensus.forks import Fork
-    from node.client import NodeClient
+    from node.client.light import LightNode, open_client
+    from node.client.node_client import NodeClient
+    from node.client.refusals import Rewritten, find_refuser
     from node.clock import SystemClock
-    from node.light_client import LightNode, open_client
-    from node.light_refusals import Rewritten, find_refuser
 
     async with AsyncExitStack() as stack:
         nodes = [LightNode(await stack.enter_async_context(NodeClient([url]))) for url in urls]
@@ -234,7 +234,7 @@ async def _describe_rewritten(client: LightClient, lie: Rewritten) -> dict[str, 
 
 async def _ask(client: LightClient, action: str, subject: bytes, since: int | None) -> dict[str, Any]:
     from consensus.ledger.scoring import OUTCOME_NAMES
-    from node.light_refusals import describe, verify_refusal
+    from node.client.refusals import describe, verify_refusal
 
     if action == "refusal":
         return describe(await verify_refusal(client, subject, since))

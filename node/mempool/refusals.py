@@ -2,7 +2,7 @@
 
 Bounded and in memory: a refusal is this node's answer of the moment, and the transaction may yet become
 final through another node or at a later time. Leaves out: the provable log of refusals, which outlives the
-process (`node/refusal_keeper.py`, told of each by `on_added`).
+process (`node/duties/refusal_keeper.py`, told of each by `on_added`).
 """
 
 from __future__ import annotations

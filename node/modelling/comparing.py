@@ -6,15 +6,15 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from node.client import NodeClient
+    from node.client.node_client import NodeClient
 
 Json = dict[str, Any]
 
 
 def compare_models(args: argparse.Namespace) -> int:
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
     from node.display import print_json
-    from node.endpoints import find_urls
 
     document = run_with_client(find_urls(args), lambda client: _ask(client, args.digest))
     if args.json:

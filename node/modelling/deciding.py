@@ -17,7 +17,7 @@ from consensus.errors import Rejected
 if TYPE_CHECKING:
     from consensus.crypto import PrivateKey
     from consensus.ledger.motion import Change, Motion
-    from node.client import NodeClient
+    from node.client.node_client import NodeClient
 
 AHEAD_BLOCKS: Final = 20  # above the notice, where --at is left out: time for the others to approve
 DIGEST_DIGITS_MIN: Final = 8  # of a digest that is cut short: a typing error names no other model
@@ -40,10 +40,10 @@ def roll_back(args: argparse.Namespace) -> int:
 
 
 def _decide(args: argparse.Namespace) -> int:
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
     from node.config import parse_duration_ms
     from node.display import print_fields, print_json
-    from node.endpoints import find_urls
 
     keys = find_operators(args.key, args.home, every=args.all_validators)
     wait_ms = parse_duration_ms(args.timeout, "--timeout")
@@ -80,7 +80,7 @@ def find_operators(key_file: str | None, home: str | None, *, every: bool) -> tu
     """Keys to approve with: of --key, of a node's home, or of all homes of a local network. Raises Rejected."""
     from pathlib import Path
 
-    from node.endpoints import find_key, read_private_key
+    from node.client.endpoints import find_key, read_private_key
     from node.home import open_network
 
     if every:
@@ -103,7 +103,7 @@ async def _act(
     from consensus.ledger.approval import APPROVAL_BYTES
     from consensus.transaction import KIND_APPROVE_MOTION
     from node.api.model_forms import form_motion
-    from node.sending import Draft, send
+    from node.client.sending import Draft, send
 
     document = await client.get_json("/v1/models")
     status = await client.get_status()

@@ -9,9 +9,9 @@ Json = dict[str, Any]
 
 
 def list_models(args: argparse.Namespace) -> int:
-    from node.client import run_with_client
+    from node.client.endpoints import find_urls
+    from node.client.node_client import run_with_client
     from node.display import print_json
-    from node.endpoints import find_urls
 
     document = run_with_client(find_urls(args), lambda client: client.get_json("/v1/models"))
     if args.json:

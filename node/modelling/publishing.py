@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from consensus.crypto import PrivateKey
-    from node.client import NodeClient, TransactionStanding
+    from node.client.node_client import NodeClient, TransactionStanding
 
 WAVE: Final = 16  # chunks under way at once: a quarter of a nonce window, 60 kB
 POLL_S: Final = 0.1  # a tenth of the default block interval
@@ -27,10 +27,10 @@ def publish(args: argparse.Namespace) -> int:
 
     from consensus.ledger.publication import cut_artifact
     from ml.discovery import load_module
-    from node.client import run_with_client
+    from node.client.endpoints import find_key, find_urls
+    from node.client.node_client import run_with_client
     from node.config import parse_duration_ms
     from node.display import print_fields, print_json
-    from node.endpoints import find_key, find_urls
     from node.modules import read_model_file
 
     artifact = read_model_file(Path(args.model))

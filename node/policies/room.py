@@ -25,7 +25,7 @@ from consensus.ledger.rules import Rules
 from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction
 from ml.policy import Decision, Opinion, PolicyBatch, refuse
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.clock import Clock
 from node.mempool.mempool import Mempool
 from node.policies.attendant import CALL_OUTCOMES, Attendant, PolicyReport

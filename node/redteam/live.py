@@ -23,7 +23,7 @@ from consensus.errors import Rejected
 from consensus.ledger.scoring import FLAG
 from consensus.parameters import CLOCK_WORKLOAD, DAY_MS
 from ml.dataset import Trace
-from node.client import run_with_client
+from node.client.node_client import run_with_client
 from node.redteam.campaign import OWN_ACCOUNTS_MAX, Result, Sizes, Stage
 from node.redteam.scene import Payment
 from node.replay.command import Target, play

@@ -23,7 +23,7 @@ from consensus.genesis import Genesis
 from consensus.parameters import DAY_MS, Parameters
 from ml.dataset import Trace, read_trace
 from node import config
-from node.client import check_url
+from node.client.node_client import check_url
 from node.clock import SystemClock
 from node.replay.display import Display
 from node.replay.http_network import HttpNetwork

@@ -18,7 +18,7 @@ from consensus.errors import AssayError, Fault, NotYet, Rejected
 from consensus.parameters import Parameters
 from consensus.transaction import Transaction, decode_transaction
 from node.api.json_forms import form_transaction
-from node.client import PACKED_BLOCK_BYTES_MAX, NodeClient
+from node.client.node_client import PACKED_BLOCK_BYTES_MAX, NodeClient
 from node.replay.network import ITEMS_MAX, Answer, Explained, Holding, NodeAway, NodeStatus, Reason
 
 BUSY_MS: Final = 500  # what 429 and 503 are answered with: half a block interval

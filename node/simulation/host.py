@@ -29,8 +29,8 @@ from consensus.bft.contract import (
 from consensus.bft.restore import Record
 from consensus.errors import Fault
 from consensus.vote import FINALIZE, Certificate
-from node.journal import Journal
-from node.observation import Observation
+from node.engine.journal import Journal
+from node.engine.observation import Observation
 from node.simulation.memory_disk import MemoryDisk
 from node.simulation.seats import compute_place
 from node.simulation.toy_ledger import ToyLedger

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 from consensus.bft.contract import BlockRef, Engine
 from consensus.vote import ValidatorSet, Verifier
-from node.journal import JournalStatus
+from node.engine.journal import JournalStatus
 from node.simulation.checkers import LivenessChecker, SafetyChecker, Violation
 from node.simulation.config import Outcome, SimulationConfig
 from node.simulation.guard import forbid_outside

@@ -7,7 +7,7 @@ marks that say how far the chain was searched for blocks of this node's own. In 
 
 Invariant: append-only; what `sync` returned for is there after any crash, with the same root. A torn tail is
 cut off, damage with sound records after it is a Fault that says what to do. Leaves out: what is logged, and when a log is
-begun anew (`refusal_keeper.py`); old entries stay for good, as consistency proofs need them.
+begun anew (`duties/refusal_keeper.py`); old entries stay for good, as consistency proofs need them.
 """
 
 from __future__ import annotations

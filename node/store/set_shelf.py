@@ -5,7 +5,7 @@
 The state keeps a set as long as evidence may speak of it; a header is trusted for a time, which may be more
 epochs. Invariant: SETS_MAX sets at most, rising by epoch; what is damaged is forgotten, never guessed, and who asks
 compares a set with the header that names it. Written without a sync: what a crash takes is only not told.
-Leaves out: who asks (`light_desk.py`).
+Leaves out: who asks (`desks/light.py`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from consensus.merkle import HashTree, hash_leaf
 from consensus.parameters import CLOCK_WALL, Parameters
 from consensus.transaction import KIND_REPORT, Transaction, sign_transaction
 from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate, Subject, Validator, ValidatorSet
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.simulation.full_nodes.plain_ledger import compute_root
 from tests.chain_factory import make_keys
 from tests.ledger_chain import CountingModule

@@ -12,12 +12,12 @@ from consensus.bft.contract import BlockJudged, Event, Judgement
 from consensus.bft.messages import make_block_reader
 from consensus.block import Block, encode_block
 from consensus.transaction import Transaction
-from node.block_budget import BlockBudget
-from node.catch_up import CatchUp
-from node.chain import Chain
+from node.blocks.budget import BlockBudget
+from node.blocks.catch_up import CatchUp
+from node.blocks.chain import Chain
+from node.blocks.finality import Finality
+from node.blocks.judge import Judge
 from node.clock import ManualClock
-from node.finality import Finality
-from node.judge import Judge
 from node.network.frames import BlockBody, BodyTransactions, CompactProposal, FinalBlocks, Frame
 from node.network.transport import Peer, Priority
 from node.store.store import Store

@@ -24,8 +24,8 @@ from consensus.bft.contract import Proposal
 from consensus.bft.messages import encode_record
 from consensus.parameters import CLOCK_WALL
 from consensus.vote import NOTARIZE, Certificate, Subject, Vote, is_conflict
+from node.engine.journal import read_journal
 from node.home import NetworkPlan, create_network
-from node.journal import read_journal
 from node.network.links import Direction
 from tests.integration.network_process import NetworkProcess, Started, get_json, wait_for
 from tests.integration.nursery import Nursery

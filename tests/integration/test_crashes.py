@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from node.journal import check_single_votes, read_journal
+from node.engine.journal import check_single_votes, read_journal
 from tests.integration.network_process import NetworkProcess, get_json, hold_for, wait_for
 from tests.integration.steady_load import SteadyLoad
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml.dataset import write_trace
 from ml.synthetic import generate_workload
-from node.journal import check_single_votes, read_journal
+from node.engine.journal import check_single_votes, read_journal
 from tests.integration.network_process import ASSAY, NetworkProcess, run_assay, wait_for
 
 

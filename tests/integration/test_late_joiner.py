@@ -13,7 +13,7 @@ import pytest
 from consensus.bft.contract import Proposal
 from consensus.bft.restore import Record
 from consensus.vote import Certificate
-from node.journal import check_single_votes, read_journal
+from node.engine.journal import check_single_votes, read_journal
 from tests.integration.network_process import (
     NetworkProcess,
     find_base_port,

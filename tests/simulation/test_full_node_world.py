@@ -16,10 +16,10 @@ import pytest
 
 from consensus.errors import Rejected
 from node.__main__ import main
-from node.catch_up import CatchUp
+from node.blocks.catch_up import CatchUp
 from node.commands.simulate import format_replay
+from node.engine.journal import Journal
 from node.full_node import FullNode
-from node.journal import Journal
 from node.mempool.mempool import Mempool
 from node.simulation import faults
 from node.simulation.config import FULL_NODES, SimulationConfig

@@ -9,7 +9,7 @@ import pytest
 
 from consensus import crypto
 from consensus.vote import FINALIZE, NOTARIZE
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.checkers import NodeCheckers
 from node.simulation.full_nodes.ledger_checkers import LedgerChecker

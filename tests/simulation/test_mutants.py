@@ -44,9 +44,9 @@ def test_the_list_holds_the_mutants_of_consensus_md_and_ten_of_each_kind_more() 
     }
     assert len(MUTANTS) >= len(CONSENSUS_MD) + 10
     assert {
-        "node/journal.py",
+        "node/engine/journal.py",
         "node/mempool/mempool.py",
-        "node/catch_up.py",
+        "node/blocks/catch_up.py",
         "consensus/ledger/work.py",
     } <= touched
 

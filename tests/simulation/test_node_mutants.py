@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.transaction import Transaction
-from node.judge import Judge
+from node.blocks.judge import Judge
 from node.mempool.mempool import Mempool
 from node.network import gossip
 from node.network.frames import BlockBody

@@ -11,7 +11,7 @@ import pytest
 
 from consensus.transaction import KIND_BOND
 from node.commands.simulate import format_replay
-from node.journal import Journal
+from node.engine.journal import Journal
 from node.simulation.config import FULL_NODES, SimulationConfig
 from node.simulation.full_nodes.world import NodeWorld, simulate_nodes
 from node.simulation.timeline import Timeline

@@ -11,8 +11,8 @@ import pytest
 
 from consensus.ledger import accusation, rewards, staking
 from consensus.transaction import KIND_UNBOND, KIND_UNJAIL, KIND_WITHDRAW
-from node.accuser import Accuser
 from node.commands.simulate import format_replay
+from node.duties.accuser import Accuser
 from node.simulation.config import FULL_NODES, SimulationConfig
 from node.simulation.full_nodes import world as worlds
 from node.simulation.full_nodes.casting import NOBODY, Cast, cast_run

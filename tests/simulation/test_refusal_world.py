@@ -11,7 +11,7 @@ from consensus import merkle
 from consensus.block import Header
 from consensus.refusal import LogBeginning, LogHead, encode_entry
 from node.commands.simulate import format_replay
-from node.refusal_keeper import RefusalKeeper
+from node.duties.refusal_keeper import RefusalKeeper
 from node.simulation.checkers import Violation
 from node.simulation.config import FULL_NODES
 from node.simulation.full_nodes.refusal_checkers import check_refusal_log

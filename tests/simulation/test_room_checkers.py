@@ -9,10 +9,10 @@ import pytest
 
 from consensus.block import Header
 from consensus.transaction import sign_transaction
-from node import compact_bodies, judge
 from node.api import event_ring
+from node.blocks import compact_bodies, judge
+from node.blocks.judge import InvalidBlock, _Work
 from node.full_node import FullNode
-from node.judge import InvalidBlock, _Work
 from node.mempool.lines import Entry
 from node.mempool.queues import STALE_SPARE
 from node.mempool.receipts import Drop

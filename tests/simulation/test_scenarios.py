@@ -11,7 +11,7 @@ from consensus.bft.contract import Effect
 from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Rejected
 from consensus.vote import FINALIZE, Certificate, ValidatorSet
-from node.catch_up import CatchUp
+from node.blocks.catch_up import CatchUp
 from node.simulation import villains
 from node.simulation.config import SimulationConfig
 from node.simulation.engine_world import simulate

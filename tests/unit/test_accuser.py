@@ -13,10 +13,10 @@ from consensus import crypto
 from consensus.bft.evidence import encode_evidence
 from consensus.ledger import staking
 from consensus.transaction import KIND_EVIDENCE, Transaction, decode_transaction, is_signed
-from node import accuser
-from node.accuser import RETRY_BLOCKS, Accuser
+from node.duties import accuser
+from node.duties.accuser import RETRY_BLOCKS, Accuser
+from node.duties.own_account import OwnAccount
 from node.mempool.receipts import Outcome, Receipt
-from node.own_account import OwnAccount
 from tests.staking_chain import OPERATORS, StakingChain, make_staking_genesis
 
 CHAIN_ID = "staking-test"

@@ -11,7 +11,7 @@ from consensus.errors import Fault, NotYet, Rejected
 from node.api.door import Event
 from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
-from node.client import NodeClient, check_url
+from node.client.node_client import NodeClient, check_url
 from node.metrics import NodeMetrics
 from tests.fakes.fake_door import CHAIN_ID, CLOCK_MS, KEYS, FakeDoor, make_transfer
 

@@ -10,8 +10,8 @@ from consensus.ledger.dispute import FRAUD, MISTAKE
 from node.api import schemas
 from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
+from node.desks.reports import ReportDesk
 from node.metrics import NodeMetrics
-from node.report_desk import ReportDesk
 from tests.fakes.fake_door import FakeDoor
 from tests.report_chain import (
     ANN,

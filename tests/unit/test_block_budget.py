@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.block_budget import COUNT_FLOOR, COUNT_START, SAMPLE_TRANSACTIONS, BlockBudget
+from node.blocks.budget import COUNT_FLOOR, COUNT_START, SAMPLE_TRANSACTIONS, BlockBudget
 
 CHAIN_MAX = 5_000
 TIME_MS_MAX = 300

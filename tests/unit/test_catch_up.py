@@ -14,8 +14,8 @@ from consensus.bft.contract import BlockRef, FetchBlock, Halt, Judge, Judgement,
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.block import decode_header, encode_block
 from consensus.vote import NOTARIZE
-from node import catch_up
-from node.catch_up import GAP_BLOCKS, LIE_POINTS
+from node.blocks import catch_up
+from node.blocks.catch_up import GAP_BLOCKS, LIE_POINTS
 from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, Frame, GetFinalBlocks, Status
 from tests.chain_factory import ChainFactory, forge
 from tests.fakes.rooms import Rooms, make_batch, make_peer

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from node.catch_up import LIE_POINTS
+from node.blocks.catch_up import LIE_POINTS
 from node.network.frames import Status
 from tests.chain_factory import ChainFactory
 from tests.fakes.rooms import Rooms, make_batch, make_peer

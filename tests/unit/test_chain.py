@@ -6,7 +6,7 @@ import pytest
 
 from consensus.block import Block
 from consensus.errors import Fault
-from node.chain import Chain
+from node.blocks.chain import Chain
 from tests.chain_factory import ChainFactory
 
 

@@ -16,7 +16,7 @@ from node import __main__ as command_line
 from node import config
 from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
-from node.endpoints import find_key, find_urls_of_home
+from node.client.endpoints import find_key, find_urls_of_home
 from node.metrics import NodeMetrics
 from tests.fakes.fake_door import CHAIN_ID, CLOCK_MS, KEYS, FakeDoor
 

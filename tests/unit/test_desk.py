@@ -17,7 +17,7 @@ from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.record_proofs import RecordProof
 from consensus.ledger.scoring import REFUSE
 from consensus.transaction import KIND_BOND, Transaction, sign_transaction
-from node.desk import Desk
+from node.desks.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.mempool.refusals import Judged

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject, Vote
-from node.engine_host import EngineHost
+from node.engine.host import EngineHost
 from node.network.frames import EngineMessage
 
 VOTE = Vote(Subject(3, NOTARIZE, 2, b"b" * 32), 0, b"s" * 64)

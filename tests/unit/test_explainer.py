@@ -16,7 +16,7 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ACCEPT, REFUSE, Counterfactual
 from consensus.refusal import get_head, verify_entry
 from consensus.transaction import Transaction, sign_transaction
-from node import explainer
+from node.desks import explainer
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
 from node.mempool import refusals

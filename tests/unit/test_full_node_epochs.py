@@ -10,12 +10,12 @@ import pytest
 from consensus.bft import contract
 from consensus.ledger import epochs
 from consensus.vote import FINALIZE, Certificate, Vote
-from node import serving
 from node.audit import audit_home
-from node.engine_host import EngineHost
+from node.blocks import serving
+from node.desks.stake import StakeDesk
+from node.engine.host import EngineHost
+from node.engine.voting_keys import make_voting_key
 from node.network import wire
-from node.stake_desk import StakeDesk
-from node.voting_keys import make_voting_key
 from tests.fakes.full_nodes import FullNodes
 
 EPOCH_BLOCKS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.held_frames import PEER_BYTES_MAX, PEER_FRAMES_MAX, HeldFrames
+from node.engine.held_frames import PEER_BYTES_MAX, PEER_FRAMES_MAX, HeldFrames
 from node.network.frames import CompactProposal, EngineMessage
 from node.network.transport import Peer
 

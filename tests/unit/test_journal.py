@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consensus.bft.contract import Proposal
 from consensus.errors import Fault, Rejected
 from consensus.vote import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
-from node.journal import Journal, JournalStatus, check_single_votes, read_journal
+from node.engine.journal import Journal, JournalStatus, check_single_votes, read_journal
 from node.simulation.memory_disk import MemoryDisk
 from node.store.disk import RealDisk
 from tests.fakes.engine_bench import Bench

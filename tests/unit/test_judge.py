@@ -15,9 +15,9 @@ from consensus.genesis import Genesis
 from consensus.parameters import Parameters
 from consensus.transaction import sign_transaction
 from consensus.vote import FINALIZE
-from node import body_fetcher
-from node import judge as judging
-from node.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
+from node.blocks import body_fetcher
+from node.blocks import judge as judging
+from node.blocks.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
 from node.network.frames import BlockBody, GetBlock, GetBodyTransactions
 from tests.chain_factory import ChainFactory, forge
 from tests.fakes.rooms import Rooms, make_body_answer, make_compact, make_peer

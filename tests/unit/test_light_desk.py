@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consensus.ledger import epochs
-from node.light_desk import LightDesk
+from node.desks.light import LightDesk
 from node.simulation.memory_disk import MemoryDisk
 from node.store import set_shelf
 from node.store.set_shelf import SetShelf

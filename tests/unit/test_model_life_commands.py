@@ -15,7 +15,7 @@ from consensus.ledger.scoring import Thresholds
 from node import config
 from node.api.model_forms import form_models
 from node.commands import model as command
-from node.model_desk import ModelDesk
+from node.desks.models import ModelDesk
 from node.modelling.deciding import AHEAD_BLOCKS, find_operators, plan_motion
 from tests.fakes.fake_door import KEYS, FakeDoor
 from tests.model_chain import GENESIS_DIGEST, LIMITS, ModelChain, digest_of, make_model_genesis, seat

@@ -2,8 +2,8 @@
 
 from node.api.event_ring import EventRing
 from node.api.model_records import EraRecord
-from node.model_desk import ModelDesk
-from node.model_watch import ModelWatch
+from node.desks.models import ModelDesk
+from node.duties.model_watch import ModelWatch
 from tests.model_chain import GENESIS_DIGEST, ModelChain, digest_of, retire, seat
 
 DOUBLE = b"2 c 4"

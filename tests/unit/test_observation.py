@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.vote import FINALIZE, NOTARIZE, Certificate, Subject, Validator, ValidatorSet
-from node.observation import Observation, Vigil
+from node.engine.observation import Observation, Vigil
 from tests.chain_factory import make_keys
 
 OWN = 0

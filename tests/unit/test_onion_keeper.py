@@ -13,11 +13,17 @@ from consensus import crypto
 from consensus.ledger import beacon
 from consensus.ledger.state import View
 from consensus.transaction import KIND_COMMIT, Transaction, decode_transaction
-from node import onion_keeper
-from node.chain import Chain
+from node.blocks.chain import Chain
+from node.duties import onion_keeper
+from node.duties.onion_keeper import (
+    ERA_EPOCHS_MIN,
+    RETRY_BLOCKS,
+    OnionKeeper,
+    compute_era_epochs,
+    compute_secret,
+)
+from node.duties.own_account import OwnAccount
 from node.mempool.receipts import Outcome, Receipt
-from node.onion_keeper import ERA_EPOCHS_MIN, RETRY_BLOCKS, OnionKeeper, compute_era_epochs, compute_secret
-from node.own_account import OwnAccount
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_staking_genesis
 
 EPOCH_BLOCKS = 3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from consensus.bft.restore import Record
 from consensus.errors import Fault
 from consensus.vote import FINALIZE, NO_BLOCK, NOTARIZE, NULLIFY, Subject, Vote
-from node.journal import Journal
+from node.engine.journal import Journal
 from node.recovery import JOURNAL_NAME, MARK_NAME, Recovery, recover
 from node.simulation.memory_disk import MemoryDisk
 from node.simulation.process_disk import ProcessDisk

@@ -16,8 +16,9 @@ from consensus.bft.contract import BlockBuilt, BlockRef, Build, Event
 from consensus.bft.messages import make_block_reader
 from consensus.transaction import Transaction
 from ml.policy import ALLOW, Decision, Opinion, Policy, hold, refuse
-from node.block_budget import BlockBudget
-from node.chain import Chain
+from node.blocks.budget import BlockBudget
+from node.blocks.chain import Chain
+from node.blocks.proposer import Proposer
 from node.clock import ManualClock
 from node.mempool.mempool import Mempool
 from node.mempool.receipts import Receipt
@@ -25,7 +26,6 @@ from node.metrics import NodeMetrics
 from node.policies.calling import ThreadCaller
 from node.policies.plan import LoadedPolicy
 from node.policies.room import HELD_MAX, HOLD_MS, RELOAD_MS, MakeCaller, PolicyRoom
-from node.proposer import Proposer
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
 from tests.fakes.policies import InlineCaller, LiarPolicy, RulePolicy, StuckPolicy

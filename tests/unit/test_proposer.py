@@ -17,12 +17,12 @@ from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.transaction import Transaction
-from node.block_budget import COUNT_FLOOR, COUNT_START, SAMPLE_TRANSACTIONS, BlockBudget
-from node.chain import Chain
+from node.blocks.budget import COUNT_FLOOR, COUNT_START, SAMPLE_TRANSACTIONS, BlockBudget
+from node.blocks.chain import Chain
+from node.blocks.proposer import UNFINAL_BLOCKS_MAX, Proposer
 from node.clock import ManualClock
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged
-from node.proposer import UNFINAL_BLOCKS_MAX, Proposer
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
 

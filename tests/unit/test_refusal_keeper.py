@@ -18,11 +18,11 @@ from consensus.refusal import (
     judge_leaves,
     verify_entry,
 )
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.clock import ManualClock
+from node.duties.refusal_keeper import LOGGED_BURST, LOGGED_PER_SECOND, MARK_BLOCKS, RefusalKeeper
 from node.mempool.refusals import Refusal
 from node.metrics import NodeMetrics
-from node.refusal_keeper import LOGGED_BURST, LOGGED_PER_SECOND, MARK_BLOCKS, RefusalKeeper
 from node.simulation.memory_disk import MemoryDisk
 from node.store.refusal_log import RefusalLog
 from tests.chain_factory import ChainFactory
@@ -145,7 +145,7 @@ def test_what_was_refused_before_is_not_logged_again_by_the_same_modules(bench: 
 
 def test_what_strangers_can_make_it_write_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert LOGGED_BURST == 20_000
-    monkeypatch.setattr("node.refusal_keeper.LOGGED_BURST", 5)
+    monkeypatch.setattr("node.duties.refusal_keeper.LOGGED_BURST", 5)
     bench.keeper = bench.open()
     for _ in range(9):
         bench.refuse()
@@ -241,7 +241,7 @@ def test_a_start_reads_few_headers(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert bench.reads == 1
     assert bench.keeper.prove(0) is not None
     assert MARK_BLOCKS == 1_000
-    monkeypatch.setattr("node.refusal_keeper.MARK_BLOCKS", 10)
+    monkeypatch.setattr("node.duties.refusal_keeper.MARK_BLOCKS", 10)
     bench.grow(25)
     bench.reads = 0
     bench.keeper = bench.open()  # as after a crash of the process: nothing was closed

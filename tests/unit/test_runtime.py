@@ -22,7 +22,7 @@ from consensus.bft.contract import (
 from consensus.bft.restore import Record
 from consensus.errors import Fault
 from consensus.vote import NOTARIZE, Subject, Vote
-from node.runtime import TURN_EVENTS_MAX, Runtime
+from node.engine.runtime import TURN_EVENTS_MAX, Runtime
 
 REQUEST = CertificateRequest(0, 1, NOTARIZE)
 RECORD = Vote(Subject(0, NOTARIZE, 1, bytes(32)), 0, bytes(64))

@@ -11,8 +11,9 @@ import pytest
 
 from consensus import vote
 from consensus.block import decode_block, decode_header, encode_block
-from node import serving
-from node.chain import Chain
+from node.blocks import serving
+from node.blocks.chain import Chain
+from node.blocks.serving import Serving
 from node.clock import ManualClock
 from node.network.frames import (
     FINAL_BLOCKS_MAX,
@@ -23,7 +24,6 @@ from node.network.frames import (
     GetBodyTransactions,
     GetFinalBlocks,
 )
-from node.serving import Serving
 from node.store.store import Store
 from tests.chain_factory import ChainFactory
 from tests.fakes.rooms import WrittenTransport, make_peer

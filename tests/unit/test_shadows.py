@@ -12,7 +12,7 @@ import pytest
 
 from consensus.ledger.publication import cut_artifact
 from consensus.transaction import KIND_PUBLISH_MODEL
-from node.shadow_log import (
+from node.duties.shadow_log import (
     BLOCK,
     RECORD,
     REPORT,
@@ -23,7 +23,7 @@ from node.shadow_log import (
     make_entries,
     read_subject,
 )
-from node.shadows import Shadows
+from node.duties.shadows import Shadows
 from tests.ledger_chain import KEYS, Chain, make_genesis
 from tests.model_chain import GENESIS_DIGEST, ModelChain, digest_of, load_counting, make_model_genesis, seat
 from tests.staking_chain import PEOPLE

@@ -3,9 +3,9 @@
 import pytest
 
 from consensus.ledger import staking
-from node import stake_desk
+from node.desks import stake
+from node.desks.stake import StakeDesk
 from node.metrics import NodeMetrics
-from node.stake_desk import StakeDesk
 from tests.ledger_chain import Chain, make_genesis
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_staking_genesis, make_voting_key
 
@@ -103,8 +103,8 @@ def test_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = make_chain()
     chain.grow(*(chain.found(number, 200) for number in range(4, 8)))
     chain.grow(*(chain.bond(ANN, number, 20) for number in range(6)))
-    monkeypatch.setattr(stake_desk, "OTHERS_MAX", 3)
-    monkeypatch.setattr(stake_desk, "PLACES_MAX", 2)
+    monkeypatch.setattr(stake, "OTHERS_MAX", 3)
+    monkeypatch.setattr(stake, "PLACES_MAX", 2)
     told = open_desk(chain).list_validators()
     assert (len(told.validators), told.is_cut) == (7, True)
     assert len(open_desk(chain).get_stake(ANN.address).delegations) == 2

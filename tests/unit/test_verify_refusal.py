@@ -12,9 +12,10 @@ from consensus import merkle
 from consensus.block import Header
 from consensus.genesis import write_genesis
 from consensus.refusal import LogBeginning, LogEntry, LogHead, RefusalEntry, encode_entry, get_head
-from node import clock, light_refusals
+from node import clock
 from node.api.door import BlockRecord
 from node.api.refusal_records import ConsistencyProof, LoggedRecord, RefusalPage, RefusalProof, RefusalRecord
+from node.client import refusals
 from tests.fakes.light_door import LightDoor
 from tests.ledger_chain import alter
 from tests.staking_chain import OPERATORS
@@ -248,7 +249,7 @@ def test_how_far_back_is_compared_can_be_said(
     arguments = ("refusal", TXID, *trust(proposer), "--api", url, "--since")
     assert verify(capsys, *arguments, str(newest))[1]["earlier_heads_compared"] == 0
     assert verify(capsys, *arguments, "2")[1]["code"] == "rewritten"
-    monkeypatch.setattr(light_refusals, "HEADERS_MAX", 3)
+    monkeypatch.setattr(refusals, "HEADERS_MAX", 3)
     assert run("verify", *arguments, "1") == 2
     assert run("verify", *arguments, "0") == 2
     assert "--since" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
 from consensus.vote import Validator, ValidatorSet
 from node import config
-from node.voting_keys import VotingKeys, list_paths, make_voting_key, read_voting_keys
+from node.engine.voting_keys import VotingKeys, list_paths, make_voting_key, read_voting_keys
 
 KEYS = tuple(PrivateKey.from_seed(b"voting %d" % number) for number in range(4))
 RANDOM = random.Random(1)

@@ -19,7 +19,7 @@ from consensus.bft.restore import Record
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.crypto import hash_bytes
 from consensus.vote import Certificate
-from node.engine_host import NodeEngine
+from node.engine.host import NodeEngine
 from node.full_node import FullNode
 from node.network.frames import BlockBody, Frame, GetBlock, GetBodyTransactions
 from node.simulation.villains import Means, Villain, make_villain

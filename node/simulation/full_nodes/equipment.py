@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from consensus.bft.simplex import EngineConfig
 from node.config import NodeConfig
-from node.engine_host import MakeEngine, NodeEngine
+from node.engine.host import MakeEngine, NodeEngine
 from node.node_files import NodeFiles
 from node.simulation.config import SimulationConfig
 from node.simulation.full_nodes.chain import SimulatedChain

@@ -22,7 +22,7 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.state import ROW_FIXED_BYTES, State, decode_account
 from consensus.ledger.supply import compute_money, get_supply
 from consensus.vote import Certificate, Verifier
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_ledger import PlainLedger
 from node.simulation.full_nodes.plain_models import PlainSeat

@@ -21,7 +21,7 @@ from consensus.bft import contract
 from consensus.bft.contract import BlockBuilt
 from consensus.block import Header
 from consensus.errors import Fault
-from node.engine_host import EngineHost
+from node.engine.host import EngineHost
 from node.full_node import FullNode
 from node.mempool.receipts import Receipt
 from node.metrics import NodeMetrics

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from consensus.bft.replica import VIEWS_AHEAD_MAX
-from node import compact_bodies, held_frames, judge
 from node.api import event_ring
+from node.blocks import compact_bodies, judge
+from node.engine import held_frames
 from node.full_node import FullNode
 from node.mempool import queues, refusals
 from node.network import gossip, intake

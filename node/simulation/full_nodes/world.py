@@ -24,7 +24,7 @@ from consensus.ledger.epochs import EpochSet
 from consensus.ledger.rules import Rules
 from consensus.parameters import LEADER_ONION
 from consensus.vote import NOTARIZE, Certificate, Evidence, Vote
-from node.engine_host import MakeEngine
+from node.engine.host import MakeEngine
 from node.full_node import FullNode
 from node.mempool.receipts import Receipt
 from node.network.frames import Frame

@@ -15,8 +15,8 @@ from typing import Any
 from consensus.bft.contract import Message
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.errors import Rejected
+from node.engine.journal import JournalStatus
 from node.full_node import FullNode
-from node.journal import JournalStatus
 from node.network.frames import BlockBody, BodyTransactions, Frame
 from node.simulation.full_nodes.process import NodeProcess
 from node.simulation.full_nodes.wires import Door

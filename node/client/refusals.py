@@ -29,7 +29,7 @@ from consensus.refusal import (
 from node.api import light_forms, refusal_forms
 from node.api.json_reading import get_field
 from node.api.refusal_forms import ShownRefusal
-from node.light_client import LightClient, LightNode
+from node.client.light import LightClient, LightNode
 
 LOOK_BACK_BLOCKS: Final = 200  # two pages of headers; a day and more can be asked for (--since)
 PAGE_BLOCKS: Final = 100

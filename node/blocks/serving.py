@@ -14,7 +14,7 @@ from typing import Final
 from consensus import vote
 from consensus.ledger import epochs
 from consensus.vote import Certificate
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.network.frames import (
     FINAL_BLOCKS_MAX,
     LINKS_MAX,

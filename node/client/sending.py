@@ -14,7 +14,7 @@ from typing import Any, Final
 from consensus.crypto import PrivateKey
 from consensus.errors import NotYet
 from consensus.transaction import KIND_TRANSFER, sign_transaction
-from node.client import NodeClient
+from node.client.node_client import NodeClient
 from node.display import describe_score, print_fields, print_json
 
 POLL_S: Final = 0.1  # a tenth of the default block interval

@@ -17,8 +17,8 @@ from typing import Protocol
 from consensus.block import Block, Header
 from consensus.ledger.state import View
 from consensus.vote import Certificate
-from node.chain import Chain
-from node.judge import Judge
+from node.blocks.chain import Chain
+from node.blocks.judge import Judge
 
 log = logging.getLogger("assay.finality")
 

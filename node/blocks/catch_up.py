@@ -27,9 +27,9 @@ from consensus.errors import Fault, Rejected
 from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.vote import Certificate, ValidatorSet
-from node.chain import Chain
-from node.finality import Finality
-from node.judge import SignatureCheck
+from node.blocks.chain import Chain
+from node.blocks.finality import Finality
+from node.blocks.judge import SignatureCheck
 from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, GetFinalBlocks, Status
 from node.network.transport import Peer, Transport
 

@@ -25,11 +25,11 @@ from consensus.ledger import epochs
 from consensus.ledger.rules import Rules
 from consensus.ledger.state import Delta, View
 from consensus.transaction import Transaction
-from node.block_budget import BlockBudget
-from node.body_fetcher import BodyFetcher, WantedBody
-from node.chain import Chain
+from node.blocks.body_fetcher import BodyFetcher, WantedBody
+from node.blocks.budget import BlockBudget
+from node.blocks.chain import Chain
+from node.blocks.compact_bodies import CompactBody
 from node.clock import Clock
-from node.compact_bodies import CompactBody
 from node.network.frames import BlockBody, BodyTransactions, CompactProposal
 from node.network.transport import Transport
 

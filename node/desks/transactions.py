@@ -1,7 +1,7 @@
 """The transaction desk: what the API asks about transactions: taking, finding and listing them.
 
 Invariant: reads only, but for `submit`. Leaves out: proofs and blocks (`desk.py`), why they scored what they
-scored (`explainer.py`), and what proves that they were refused (`refusal_desk.py`).
+scored (`explainer.py`), and what proves that they were refused (`refusals.py`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from consensus.block import Block
 from node.api import door
 from node.api.door import MempoolEntry, MempoolPage, TransactionRecord
+from node.desks.refusals import RefusalDesk
 from node.mempool import receipts
 from node.mempool.receipts import Outcome
-from node.refusal_desk import RefusalDesk
 
 if TYPE_CHECKING:
     from node.full_node import FullNode

@@ -35,8 +35,17 @@ from consensus.ledger.scoring import (
 from consensus.ledger.state import ROW_FIXED_BYTES, Rows, View
 from consensus.ledger.work import Work
 from consensus.transaction import KIND_REPORT
+from node.duties.shadow_log import (
+    BLOCK,
+    REPORT,
+    START,
+    TRANSFER,
+    Entries,
+    ShadowLog,
+    make_entries,
+    read_subject,
+)
 from node.modules import THRESHOLDS_DEFAULT
-from node.shadow_log import BLOCK, REPORT, START, TRANSFER, Entries, ShadowLog, make_entries, read_subject
 
 log = logging.getLogger("assay.shadows")
 

@@ -20,7 +20,7 @@ from consensus.block import Header
 from consensus.errors import Fault
 from consensus.parameters import CLOCK_WORKLOAD, Parameters
 from consensus.refusal import EMPTY_LOG, LogBeginning, LogHead, RefusalEntry, get_head, trim_reasons
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.clock import Clock
 from node.mempool.refusals import Refusal
 from node.metrics import NodeMetrics

@@ -22,10 +22,10 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.refusal import EMPTY_LOG, LogHead
 from consensus.transaction import Transaction
-from node.block_budget import BlockBudget
-from node.chain import Chain
+from node.blocks.budget import BlockBudget
+from node.blocks.chain import Chain
+from node.blocks.judge import BlockStore
 from node.clock import Clock
-from node.judge import BlockStore
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Judged
 

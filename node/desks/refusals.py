@@ -20,9 +20,9 @@ from node.api.refusal_records import (
     RefusalProof,
     RefusalRecord,
 )
+from node.duties.refusal_keeper import RefusalKeeper
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Refusals
-from node.refusal_keeper import RefusalKeeper
 from node.store.refusal_log import Logged
 
 REFUSAL_CODES = ("refused", "policy")

@@ -19,7 +19,7 @@ from consensus import block as blocks
 from consensus.block import Block, Header
 from consensus.errors import Rejected
 from consensus.transaction import Transaction, decode_transaction
-from node.compact_bodies import CompactBodies, CompactBody
+from node.blocks.compact_bodies import CompactBodies, CompactBody
 from node.network.frames import BlockBody, BodyTransactions, GetBlock, GetBodyTransactions
 from node.network.transport import Transport
 from node.store.positions import read_header

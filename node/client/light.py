@@ -28,7 +28,7 @@ from consensus.parameters import CLOCK_WORKLOAD
 from node.api import light_forms
 from node.api.json_reading import get_field, read_hex, read_int
 from node.api.kind_forms import form_evidence
-from node.client import NodeClient
+from node.client.node_client import NodeClient
 from node.clock import Clock
 
 MODULES_KEY: Final = rec.NAMESPACE_PARAMETER + rec.PARAMETER_MODULES

@@ -11,7 +11,7 @@ import logging
 from consensus.ledger.state import View
 from node.api.event_ring import EventRing
 from node.api.model_forms import form_era
-from node.model_desk import ModelDesk
+from node.desks.models import ModelDesk
 
 log = logging.getLogger("assay.models")
 

@@ -17,9 +17,9 @@ from consensus.ledger import epochs, staking
 from consensus.ledger.rules import Rules
 from consensus.transaction import KIND_EVIDENCE, Transaction
 from consensus.vote import Evidence
-from node.chain import Chain
+from node.blocks.chain import Chain
+from node.duties.own_account import OwnAccount
 from node.mempool.receipts import Outcome, Receipt
-from node.own_account import OwnAccount
 
 log = logging.getLogger("assay.accuser")
 

@@ -1,7 +1,7 @@
 """The report desk: what the state says of reported transfers, their disputes, and who may report.
 
 Invariant: reads one view only, and a bounded part of it, whoever asks. Leaves out: proofs of records
-(`light_desk.py` proves any), and what became of the reported payments themselves.
+(`light.py` proves any), and what became of the reported payments themselves.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from consensus.ledger.record_proofs import prove_record
 from consensus.ledger.rules import Rules
 from consensus.vote import Certificate
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.store.set_shelf import SetShelf
 from node.store.store import Store
 

@@ -3,7 +3,7 @@
 Implements `runtime.Host`; the runtime has made durable what an effect depends on before it comes here. Of an
 engine whose epoch is over, only the certificates that it tells others are: its blocks are final or forgotten.
 Invariant: no effect blocks, and none is answered here: a room answers later, by an event. Leaves out: the
-engine's loop, timers and journal (`runtime.py`); frames of peers (`frame_door.py`).
+engine's loop, timers and journal (`runtime.py`); frames of peers (`network/frame_door.py`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from consensus.ledger import beacon, epochs
 from consensus.ledger.rules import Rules
 from consensus.parameters import LEADER_ONION
 from consensus.vote import Certificate, ValidatorSet
-from node.chain import Chain
+from node.blocks.chain import Chain
+from node.blocks.finality import Finality
+from node.blocks.judge import Judge
+from node.blocks.proposer import Proposer
 from node.config import NodeConfig
-from node.finality import Finality
 from node.herald import Herald
-from node.judge import Judge
 from node.network.frames import CompactProposal, EngineMessage, Frame
 from node.network.transport import Transport
-from node.proposer import Proposer
 from node.store.store import Store
 
 log = logging.getLogger("assay.node")

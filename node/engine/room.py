@@ -2,7 +2,7 @@
 
 When an epoch's boundary block is final its engine has done its work: the next one is made with the set that
 the state names, begins at view 1 on that block, and takes what the journal has of its epoch. The old one then
-only answers; its judging, building and finalizing are over (`engine_host.py`).
+only answers; its judging, building and finalizing are over (`host.py`).
 
 Invariant: a node signs in the epoch of its next block alone, and never again below one that it entered (the
 journal keeps that); events reach the engine of the epoch that they speak of, or nobody.
@@ -33,14 +33,14 @@ from consensus.bft.restore import Record
 from consensus.errors import Fault
 from consensus.ledger.rules import Rules
 from consensus.vote import Certificate, Vote
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.config import NodeConfig
-from node.engine_host import EngineHost, MakeEngine, NodeEngine, plan_engine
-from node.journal import Journal
-from node.observation import Vigil
-from node.runtime import Host, Runtime
+from node.engine.host import EngineHost, MakeEngine, NodeEngine, plan_engine
+from node.engine.journal import Journal
+from node.engine.observation import Vigil
+from node.engine.runtime import Host, Runtime
+from node.engine.voting_keys import VotingKeys
 from node.store.store import Store
-from node.voting_keys import VotingKeys
 
 log = logging.getLogger("assay.node")
 

@@ -21,11 +21,12 @@ from consensus.bft.messages import check_message, decode_message
 from consensus.block import Header, decode_header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.rules import Rules
-from node.catch_up import CatchUp
-from node.chain import Chain
-from node.engine_room import EngineRoom, get_epoch
-from node.held_frames import HeldFrame, HeldFrames
-from node.judge import Judge
+from node.blocks.catch_up import CatchUp
+from node.blocks.chain import Chain
+from node.blocks.judge import Judge
+from node.blocks.serving import Serving
+from node.engine.held_frames import HeldFrame, HeldFrames
+from node.engine.room import EngineRoom, get_epoch
 from node.network.frames import (
     Announce,
     BlockBody,
@@ -48,7 +49,6 @@ from node.network.frames import (
 from node.network.gossip import Gossip
 from node.network.reputation import POINTS_REJECTED
 from node.network.transport import Peer, Transport
-from node.serving import Serving
 
 log = logging.getLogger("assay.node")
 

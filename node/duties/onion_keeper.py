@@ -25,9 +25,9 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.state import View
 from consensus.parameters import LEADER_ONION
 from consensus.transaction import KIND_COMMIT, Transaction
-from node.chain import Chain
+from node.blocks.chain import Chain
+from node.duties.own_account import OwnAccount
 from node.mempool.receipts import Outcome, Receipt
-from node.own_account import OwnAccount
 
 log = logging.getLogger("assay.beacon")
 

@@ -14,7 +14,7 @@ from consensus import crypto
 from consensus.ledger.rules import Rules
 from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction, sign_transaction
-from node.chain import Chain
+from node.blocks.chain import Chain
 from node.clock import Clock
 from node.mempool.mempool import Mempool
 from node.mempool.receipts import Receipt

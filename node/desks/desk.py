@@ -21,7 +21,6 @@ from consensus.ledger.proofs import prove_account
 from consensus.ledger.scoring import ValidationModule
 from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import Transaction
-from node import shadow_log
 from node.api import door
 from node.api.door import (
     AccountProof,
@@ -41,13 +40,14 @@ from node.api.model_records import ComparisonRecord, ModelsRecord
 from node.api.refusal_records import ConsistencyProof, RefusalPage, RefusalRecord
 from node.api.report_records import CaseRecord, CasesPage, ReporterRecord, ReportersRecord
 from node.api.stake_records import HistoryProof, RecordProof, UpdateRecord, ValidatorRecord, ValidatorsRecord
-from node.explainer import Explainer
-from node.light_desk import LightDesk
-from node.model_desk import ModelDesk
-from node.refusal_desk import RefusalDesk
-from node.report_desk import ReportDesk
-from node.stake_desk import StakeDesk
-from node.transaction_desk import TransactionDesk, record_final
+from node.desks.explainer import Explainer
+from node.desks.light import LightDesk
+from node.desks.models import ModelDesk
+from node.desks.refusals import RefusalDesk
+from node.desks.reports import ReportDesk
+from node.desks.stake import StakeDesk
+from node.desks.transactions import TransactionDesk, record_final
+from node.duties import shadow_log
 
 if TYPE_CHECKING:
     from node.full_node import FullNode

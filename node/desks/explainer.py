@@ -18,10 +18,10 @@ from consensus.ledger.seating import compute_modules_digest
 from consensus.refusal import RefusalEntry
 from consensus.transaction import Transaction
 from node.api.door import ModuleVerdict, VerdictRecord
-from node.chain import Chain
+from node.blocks.chain import Chain
+from node.duties.refusal_keeper import RefusalKeeper
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import FindChanges, Refusals
-from node.refusal_keeper import RefusalKeeper
 from node.store.store import Store
 
 WAITING_MAX: Final = 8  # who asks for changes, at once: 50 ms of a core each, half a second for the last

@@ -1,7 +1,7 @@
 """The stake desk: what the state says of validators and of an account's stake, for the API and the figures.
 
 Invariant: reads one view only, and a bounded part of it: whoever asks, the answer stays below some hundred
-kilobytes. The epoch told is the one of the next block. Leaves out: proofs (`light_desk.py`).
+kilobytes. The epoch told is the one of the next block. Leaves out: proofs (`light.py`).
 """
 
 from __future__ import annotations
