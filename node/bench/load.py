@@ -99,6 +99,7 @@ class _Load:
         self._signed = signed
         self._next = 0
         self._returned: deque[Range] = deque()  # storm: to be offered again
+        self._closed_until_s = [0.0] * len(plan.urls)  # of each node: until when it asked to be left alone
         self._report = LoadReport()
         self._gate = asyncio.Lock()
         self._session: aiohttp.ClientSession
@@ -176,12 +177,12 @@ class _Load:
         await asyncio.gather(*pending)
 
     async def _deliver(self, batch: Range, node: int, due_s: float) -> None:
-        """Until every transaction of the batch is accepted, by this node or the next."""
+        """Until every transaction of the batch is accepted, by this node or the next, each when it asks for it."""
         self._report.sent.append((batch, node, due_s))
         left = await self._try(batch, node)
         while left and not self._is_stopped:
-            await asyncio.sleep(AGAIN_S)
             node = (node + 1) % len(self._plan.urls)
+            await asyncio.sleep(max(AGAIN_S, self._closed_until_s[node] - monotonic_s()))
             parts = [await self._try(part, node) for part in left]
             left = [part for found in parts for part in found]
 
@@ -230,7 +231,9 @@ class _Load:
                 if response.status == HTTPStatus.OK:
                     return answer
                 is_busy = response.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-                if not is_busy:
+                if is_busy:
+                    self._closed_until_s[node] = monotonic_s() + float(response.headers.get("Retry-After", 0))
+                else:
                     self._report.problem = self._report.problem or answer[:200].decode(errors="replace")
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             pass  # counted below: an overloaded node may cut a connection
