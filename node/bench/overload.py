@@ -46,7 +46,8 @@ class Samples:
     """What was seen of the nodes, every half second. moments: monotonic seconds."""
 
     moments: list[float] = field(default_factory=list)
-    resident: list[int] = field(default_factory=list)  # of the largest node
+    resident: list[int] = field(default_factory=list)  # of the largest node, pages of its index included
+    own: list[int] = field(default_factory=list)  # without pages of files, which the system may drop
     cpu_s: list[float] = field(default_factory=list)  # of all nodes together
     answers_ms: list[float] = field(default_factory=list)
     unanswered: int = 0
@@ -92,10 +93,11 @@ async def _overload(bench: Bench, folder: Path) -> dict[str, float]:
     return {
         "overload_peak_tps": peak,
         "overload_offered_tps": run.offered / (run.stopped_s - run.started_s),
+        "overload_load_cores": compute_load_cores(run),
         "overload_finality": stormy / peak,
         "overload_lost": count_lost(folder / "node0", path, run),
         "overload_rss_mb": max(samples.resident) / 1e6,
-        "overload_rss_growth": compute_growth(samples.resident),
+        "overload_rss_growth": compute_growth(samples.own),
         # A question that is not answered at all counts as the worst there can be.
         "overload_api_p99_ms": compute_percentile(
             samples.answers_ms + [1e3 * PROBE_SECONDS_MAX] * samples.unanswered, 99
@@ -109,6 +111,12 @@ def compute_stormy_rate(run: LoadRun, ramp_s: float) -> float:
     start_s = run.started_s + ramp_s
     counts = [get_total(run.watch.all_times_s, run.watch.all_totals, at) for at in (start_s, run.stopped_s)]
     return (counts[1] - counts[0]) / (run.stopped_s - start_s)
+
+
+def compute_load_cores(run: LoadRun) -> float:
+    """Cores that submitting and watching took from the nodes while the storm lasted."""
+    seconds = run.watch_cpu_s + sum(report.cpu_s for report in run.reports)
+    return seconds / (run.stopped_s - run.started_s)
 
 
 def compute_growth(values: Sequence[float]) -> float:
@@ -127,6 +135,7 @@ async def sample(running: RunningNetwork, samples: Samples) -> None:
         while True:
             samples.moments.append(monotonic_s())
             samples.resident.append(max(stopwatch.read_resident_bytes(node.pid) for node in running.nodes))
+            samples.own.append(max(stopwatch.read_anonymous_bytes(node.pid) for node in running.nodes))
             samples.cpu_s.append(sum(stopwatch.read_cpu_seconds(pid) for pids in families for pid in pids))
             await asyncio.gather(*(_ask(session, url, samples) for url in running.urls))
             await asyncio.sleep(LOOK_S)
@@ -249,7 +258,8 @@ async def _run_long(bench: Bench, folder: Path) -> dict[str, float]:
         "long_run_tps": part.rate,
         "long_run_lost": run.lost,
         "long_run_rss_mb": max(samples.resident) / 1e6,
-        "long_run_rss_growth": compute_growth(samples.resident),
+        "long_run_own_mb": max(samples.own) / 1e6,
+        "long_run_rss_growth": compute_growth(samples.own),
         "long_run_backlog_growth": run.compute_backlog_growth(part),
         "long_run_slowdown": compute_slowdown(samples, run),
     }

@@ -75,6 +75,16 @@ def read_own_bytes(pid: int) -> int:
     return sum(int(words[1]) * 1024 for words in lines if words[0].startswith("Private_"))
 
 
+def read_anonymous_bytes(pid: int) -> int:
+    """Resident bytes that are no file's pages: what the system cannot drop when memory is short; 0 when it is gone."""
+    try:
+        text = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    lines = [line.split() for line in text.splitlines()]
+    return sum(int(words[1]) * 1024 for words in lines if words[0] in ("RssAnon:", "RssShmem:"))
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     try:

@@ -61,6 +61,7 @@ SPECS: Final = (
     # Overload and the long run: asked for by name.
     Spec("overload_peak_tps", TPS, is_more_better=True),
     Spec("overload_offered_tps", TPS, is_more_better=True),
+    Spec("overload_load_cores", "cores"),
     Spec("overload_finality", "x", 0.8, is_more_better=True),
     Spec("overload_lost", "tx", 0),
     Spec("overload_rss_mb", "MB"),
@@ -70,6 +71,7 @@ SPECS: Final = (
     Spec("long_run_tps", TPS, is_more_better=True),
     Spec("long_run_lost", "tx", 0),
     Spec("long_run_rss_mb", "MB"),
+    Spec("long_run_own_mb", "MB"),
     Spec("long_run_rss_growth", "x", 1.15),
     Spec("long_run_backlog_growth", "x", 1.5),
     Spec("long_run_slowdown", "x", 1.5),
