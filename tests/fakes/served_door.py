@@ -1,6 +1,9 @@
-"""A fake door behind a real API server on a free port: the fixtures of the API's tests, and one GET."""
+"""A fake door behind a real API server on a free port: the fixtures of the API's tests, a thread to serve in, one GET."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -41,6 +44,20 @@ async def server(door: FakeDoor) -> AsyncIterator[ApiServer]:
 async def session(server: ApiServer) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(server.url) as client:
         yield client
+
+
+@contextmanager
+def serve_in_thread(server: ApiServer) -> Iterator[str]:
+    """The URL of a server on a loop of its own: commands bring theirs."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(5)
+    yield server.url
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
 
 
 async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, Any]:

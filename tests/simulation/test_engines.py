@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from consensus.bft.contract import Effect
 from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.errors import Rejected
-from consensus.vote import FINALIZE
 from node.__main__ import main
 from node.commands.simulate import format_replay
 from node.simulation.config import SimulationConfig
 from node.simulation.engine_world import simulate
+from tests.fakes.broken_engines import Amnesiac, Hasty
 
 ROUGH = SimulationConfig(loss=0.1, crashes=0.001, blackouts=0.1, partitions=0.3, faulty_ms=5_000)
 MIXES = {
@@ -77,25 +76,6 @@ def test_one_validator_alone_and_many_together(seed: int) -> None:
         config = SimulationConfig(nodes=nodes, faulty_ms=1_500)
         outcome = simulate(config, seed)
         assert outcome.violation == ""
-
-
-class Amnesiac(SimplexEngine):
-    """A mutant that forgets its journal: the world must notice."""
-
-    def start(self, records: object) -> tuple[Effect, ...]:
-        return super().start(())
-
-
-class Hasty(SimplexEngine):
-    """A mutant that finalizes what it nullified: the world must notice."""
-
-    def _try_finalize(self) -> None:
-        for view in sorted(self._finalizable):
-            found = self._tally.get(view)
-            if found is None or self._own is None or found.has_vote(FINALIZE, self._own):
-                self._finalizable.discard(view)
-            elif self._may_sign(view) and self._blocks.is_valid(found.notarized_hash):
-                self._cast(FINALIZE, view, found.notarized_hash)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from node.simulation.guard import FORBIDDEN, ForbiddenCallError
 from node.simulation.timeline import Timeline
 from node.simulation.trace import format_trace
 from node.store.store import Store
+from tests.fakes.other_processes import print_with_two_hash_seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 _NONE: dict[str, Any] = dict.fromkeys(
@@ -102,16 +102,7 @@ def test_processes_with_different_hash_seeds_give_the_same_run(seed: int) -> Non
         "config = replace(FULL_NODES, faulty_ms=2_000, villains=('equivocator',))\n"
         f"print([simulate_nodes(config, {seed} + number) for number in range(2)])"
     )
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    ]
+    printed = print_with_two_hash_seeds(code)
     assert printed[0] == printed[1]
     assert printed[0].count("violation=''") == 2
 

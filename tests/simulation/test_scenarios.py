@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from consensus.bft.contract import Effect
 from consensus.bft.simplex import SimplexEngine
 from consensus.errors import Rejected
-from consensus.vote import FINALIZE, Certificate, ValidatorSet
+from consensus.vote import Certificate, ValidatorSet
 from node.blocks.catch_up import CatchUp
 from node.simulation import villains
 from node.simulation.config import SimulationConfig
@@ -22,6 +21,7 @@ from node.simulation.scenarios.expectations import Facts, judge_words
 from node.simulation.scenarios.twins import translate
 from node.simulation.timeline import Timeline
 from node.simulation.toys import GENESIS
+from tests.fakes.broken_engines import Amnesiac, Hasty
 
 SEEDS = 3  # besides a file's own: latencies and judging times differ
 
@@ -55,25 +55,6 @@ def test_the_same_text_and_seed_give_the_same_trace() -> None:
     text = load_scenario("equivocating-leader-and-crashes")
     assert run_scenario(text) == run_scenario(text)
     assert run_scenario(text, 1).run.trace_hash != run_scenario(text, 2).run.trace_hash
-
-
-class Amnesiac(SimplexEngine):
-    """A mutant that forgets its journal."""
-
-    def start(self, records: object) -> tuple[Effect, ...]:
-        return super().start(())
-
-
-class Hasty(SimplexEngine):
-    """A mutant that finalizes what it nullified."""
-
-    def _try_finalize(self) -> None:
-        for view in sorted(self._finalizable):
-            found = self._tally.get(view)
-            if found is None or self._own is None or found.has_vote(FINALIZE, self._own):
-                self._finalizable.discard(view)
-            elif self._may_sign(view) and self._blocks.is_valid(found.notarized_hash):
-                self._cast(FINALIZE, view, found.notarized_hash)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from node.simulation.guard import FORBIDDEN, ForbiddenCallError, forbid_outside
 from node.simulation.links import SLOW_FACTOR, Links
 from node.simulation.runs import Summary, run_many
 from node.simulation.world import World
+from tests.fakes.other_processes import print_with_two_hash_seeds
 
 CALM = SimulationConfig(
     loss=0, duplication=0, slow_share=0, crashes=0, partitions=0, build_failures=0, faulty_ms=600
@@ -42,16 +42,7 @@ def test_processes_with_different_hash_seeds_give_the_same_trace(seed: int) -> N
         f"config = SimulationConfig(equivocators=1, flipped_bits=0.3, crashes=0.01, slow_links=0.3)\n"
         f"print([simulate(config, {seed} + number).trace_hash for number in range(3)])"
     )
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    ]
+    printed = print_with_two_hash_seeds(code)
     assert printed[0] == printed[1]
     assert len(printed[0]) > 3 * 64
 

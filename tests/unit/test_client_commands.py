@@ -1,10 +1,8 @@
 """`assay send, tx, account, block, validators, status, explain`: what they print, where they look, how they fail."""
 
-import asyncio
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from node.api.server import ApiServer, ApiSettings
 from node.client.endpoints import find_key, find_urls_of_home
 from node.metrics import NodeMetrics
 from tests.fakes.fake_door import CHAIN_ID, CLOCK_MS, KEYS, FakeDoor
+from tests.fakes.served_door import serve_in_thread
 
 
 def make_server(door: FakeDoor, **limits: int) -> ApiServer:
@@ -38,17 +37,8 @@ def door() -> FakeDoor:
 
 @pytest.fixture
 def running(door: FakeDoor) -> Iterator[str]:
-    """The URL of a server on a loop of its own: commands bring theirs."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = make_server(door)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(5)
-    yield server.url
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
+    with serve_in_thread(make_server(door)) as url:
+        yield url
 
 
 @pytest.fixture

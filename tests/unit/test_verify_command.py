@@ -1,10 +1,8 @@
 """`assay verify` against nodes that tell the truth, and nodes that lie, over real HTTP."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from node.api.limits import Limits
 from node.api.server import ApiServer, ApiSettings
 from node.metrics import NodeMetrics
 from tests.fakes.light_door import LightDoor
+from tests.fakes.served_door import serve_in_thread
 from tests.staking_chain import OPERATORS, PEOPLE, make_voting_key
 from tests.unit.test_client_commands import run
 from tests.unit.test_light import PERIOD_MS, Source, fork
@@ -36,18 +35,8 @@ def source() -> Source:
     return source
 
 
-@contextmanager
-def serve(door: LightDoor) -> Iterator[str]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = ApiServer(door, ApiSettings(limits=Limits()), NodeMetrics(), lambda: 0)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(5)
-    yield server.url
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
+def serve(door: LightDoor) -> AbstractContextManager[str]:
+    return serve_in_thread(ApiServer(door, ApiSettings(limits=Limits()), NodeMetrics(), lambda: 0))
 
 
 @pytest.fixture
