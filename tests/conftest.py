@@ -101,10 +101,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Sharing(LoadScopeScheduling):
-    """With `-n`: networks of processes one at a time, on one worker; everything else file by file beside them."""
+    """With `-n`: networks of processes one at a time, on one worker; everything else file by file beside them.
+
+    But for the long run, which waits more than it works.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "networks" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        is_network = file.startswith("tests/integration/") and not file.endswith("/test_long_run.py")
+        return "networks" if is_network else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -47,11 +47,13 @@ class RunningNetwork:
         return tuple(node.api for node in self.nodes)
 
 
-def lay_out(folder: Path, nodes: int, seed: int, block_interval_ms: int) -> home.Network:
-    """The homes of a new network whose genesis holds the bench's accounts."""
+def lay_out(
+    folder: Path, nodes: int, seed: int, block_interval_ms: int, base_port: int | None = None
+) -> home.Network:
+    """The homes of a new network whose genesis holds the bench's accounts. base_port: by default a free one."""
     plan = home.NetworkPlan(
         nodes=nodes,
-        base_port=demo.find_base_port(nodes),
+        base_port=base_port or demo.find_base_port(nodes),
         block_interval_ms=block_interval_ms,
         refuses=False,
         timestamp_ms=workload.START_MS,

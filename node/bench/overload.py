@@ -1,56 +1,38 @@
-"""Rows that are asked for by name: ten times more than the network can take, and minutes at half of it.
+"""Overload: the rate that a network sustains, then a storm of ten times that, then calm. Asked for by name.
 
-*Overload*: the rate that the network sustains, then a storm of ten times that, then calm. What counts:
-finality goes on, the API answers, memory stays bounded, nothing accepted is lost, and a payment made after
-the storm is soon as fast as it should be. *Long run*: half the rate for minutes or hours; what counts
-is what grows: memory, what waits, and the CPU that a transaction costs. Invariant: as in network_rows.
+What counts: finality goes on, the API answers, memory stays bounded, nothing accepted is lost, and a payment
+made after the storm is soon as fast as it should be. Invariant: as in network_rows.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from consensus import crypto
-from consensus.errors import Fault
 from consensus.transaction import sign_transaction
 from node import home
 from node.bench import driver, network, network_rows, stopwatch, workload
 from node.bench.context import NODES, Bench
 from node.bench.driver import Load, LoadRun
-from node.bench.load import OPEN, STORM
+from node.bench.load import STORM
 from node.bench.network import RunningNetwork
+from node.bench.sampling import LOOK_S, PROBE_SECONDS_MAX, Samples, compute_growth, sample
 from node.bench.stopwatch import monotonic_s
 from node.bench.watch import Watch
-from node.bench.window import compute_percentile, cut_window, get_total
+from node.bench.window import compute_percentile, get_total
 from node.store.block_file import BODY, BlockFile, Record
 from node.store.disk import RealDisk
 from node.store.positions import read_header
 from node.store.store import BLOCKS_NAME
 
-LOOK_S: Final = 0.5
-LONG_TICK_S: Final = 0.1  # as programs submit that collect payments; smaller batches cost more than they tell
 MARGIN: Final = 150_000  # a full mempool, and what is on its way
 RECOVERED_MS: Final = 600.0  # the budget of latency under load
 RECOVERY_SECONDS_MAX: Final = 90.0
-PROBE_SECONDS_MAX: Final = 30.0
-
-
-@dataclass(slots=True)
-class Samples:
-    """What was seen of the nodes, every half second. moments: monotonic seconds."""
-
-    moments: list[float] = field(default_factory=list)
-    resident: list[int] = field(default_factory=list)  # of the largest node, pages of its index included
-    own: list[int] = field(default_factory=list)  # without pages of files, which the system may drop
-    cpu_s: list[float] = field(default_factory=list)  # of all nodes together
-    answers_ms: list[float] = field(default_factory=list)
-    unanswered: int = 0
 
 
 def measure_overload(bench: Bench) -> dict[str, float]:
@@ -117,39 +99,6 @@ def compute_load_cores(run: LoadRun) -> float:
     """Cores that submitting and watching took from the nodes while the storm lasted."""
     seconds = run.watch_cpu_s + sum(report.cpu_s for report in run.reports)
     return seconds / (run.stopped_s - run.started_s)
-
-
-def compute_growth(values: Sequence[float]) -> float:
-    """The mean of the last third as a multiple of that of the second: start-up is over in both."""
-    third = len(values) // 3
-    if third == 0:
-        raise Fault("was seen fewer than three times", field="samples")
-    return (sum(values[-third:]) / third) / (sum(values[third : 2 * third]) / third)
-
-
-async def sample(running: RunningNetwork, samples: Samples) -> None:
-    """Until it is cancelled: memory, CPU, and whether every node still answers."""
-    families = [stopwatch.list_family(node.pid) for node in running.nodes]
-    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        while True:
-            samples.moments.append(monotonic_s())
-            samples.resident.append(max(stopwatch.read_resident_bytes(node.pid) for node in running.nodes))
-            samples.own.append(max(stopwatch.read_anonymous_bytes(node.pid) for node in running.nodes))
-            samples.cpu_s.append(sum(stopwatch.read_cpu_seconds(pid) for pids in families for pid in pids))
-            await asyncio.gather(*(_ask(session, url, samples) for url in running.urls))
-            await asyncio.sleep(LOOK_S)
-
-
-async def _ask(session: aiohttp.ClientSession, url: str, samples: Samples) -> None:
-    start_s = monotonic_s()
-    try:
-        async with session.get(url + "/v1/status") as response:
-            await response.read()
-    except (aiohttp.ClientError, TimeoutError):
-        samples.unanswered += 1
-    else:
-        samples.answers_ms.append(1e3 * (monotonic_s() - start_s))
 
 
 async def time_recovery(
@@ -221,60 +170,3 @@ def read_ids(node_home: Path) -> set[bytes]:
     finally:
         file.close()
     return ids
-
-
-def measure_long_run(bench: Bench) -> dict[str, float]:
-    stopwatch.check_proc()
-    with bench.make_folder() as folder:
-        rows = asyncio.run(_run_long(bench, folder / "net"))
-        bench.say("auditing its chain")
-        node_home = folder / "net" / "node0"
-        count = bench.check_chain(node_home)
-        rows["long_run_store_bytes_per_tx"] = (node_home / BLOCKS_NAME).stat().st_size / count
-        return rows
-
-
-async def _run_long(bench: Bench, folder: Path) -> dict[str, float]:
-    sizes = bench.sizes
-    seconds = 60 * sizes.minutes
-    path = workload.provide_transactions(bench.folder, bench.seed, sizes.signed_max)
-    network.lay_out(folder, NODES, bench.seed, 1_000)
-    samples = Samples()
-    with network.run_network(folder, bench.choose_profiles(NODES)) as running:
-        bench.say("what four sustain")
-        calm = await network_rows.measure_closed(bench, running, path)
-        rate = calm.cut_window(sizes.ramp_s, sizes.window_s).rate / 2
-        first = network_rows.find_end(calm)
-        end = first + round(rate * seconds)
-        bench.say(f"signing up to {end:,} transactions (kept for the next run)")
-        workload.provide_transactions(bench.folder, bench.seed, end)
-        batch = max(1, round(rate * LONG_TICK_S / sizes.load_processes))
-        load = Load(path, first, end, batch, sizes.load_processes, OPEN, rate)
-        bench.say(f"{rate:,.0f} transactions a second for {sizes.minutes:g} minutes")
-        run = await driver.drive(running.urls, load, seconds, lambda _: sample(running, samples))
-        await network_rows.check_agreement(running)
-    part = run.cut_window(min(sizes.ramp_s, seconds / 4), seconds)
-    return {
-        "long_run_tps": part.rate,
-        "long_run_lost": run.lost,
-        "long_run_rss_mb": max(samples.resident) / 1e6,
-        "long_run_own_mb": max(samples.own) / 1e6,
-        "long_run_rss_growth": compute_growth(samples.own),
-        "long_run_backlog_growth": run.compute_backlog_growth(part),
-        "long_run_slowdown": compute_slowdown(samples, run),
-    }
-
-
-def compute_slowdown(samples: Samples, run: LoadRun) -> float:
-    """CPU of all nodes a transaction in the last third of the run, as a multiple of that in the second."""
-    third = len(samples.moments) // 3
-    if third < 2:
-        raise Fault("was seen too few times", field="samples")
-    costs = []
-    for first in (third, 2 * third):
-        last = min(first + third, len(samples.moments) - 1)
-        start_s, end_s = samples.moments[first], samples.moments[last]
-        part = cut_window(run.watch.all_times_s, run.watch.all_totals, start_s, end_s)
-        share = (part.end_s - part.start_s) / (end_s - start_s)
-        costs.append((samples.cpu_s[last] - samples.cpu_s[first]) * share / part.transactions)
-    return costs[1] / costs[0]

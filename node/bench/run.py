@@ -27,6 +27,7 @@ from node.bench import (
     growth,
     idle,
     ledger_rows,
+    long_run,
     network_rows,
     overload,
     simulation_rows,
@@ -92,7 +93,7 @@ GROUPS: Final = (
     Group("engines", ("simulate_engines",), simulation_rows.measure_engines),
     Group("nodes", ("simulate_nodes",), simulation_rows.measure_nodes),
     Group("overload", _list_rows("overload"), overload.measure_overload, is_default=False),
-    Group("long_run", _list_rows("long_run"), overload.measure_long_run, is_default=False),
+    Group("long_run", _list_rows("long_run"), long_run.measure_long_run, is_default=False),
 )
 
 

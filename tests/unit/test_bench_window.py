@@ -11,9 +11,9 @@ from consensus.errors import Fault, Rejected
 from consensus.transaction import decode_transaction, is_signed
 from node.bench import workload
 from node.bench.load import split_batches
-from node.bench.overload import compute_growth
 from node.bench.plot import Curve, draw_curves, format_number
 from node.bench.profiled import attribute
+from node.bench.sampling import compute_growth
 from node.bench.sweeps import make_curves
 from node.bench.watch import Series
 from node.bench.window import (
