@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +25,6 @@ import numpy as np
 
 from consensus import crypto
 from consensus.codec import check_int
-from consensus.errors import Fault, Rejected
 from consensus.ledger.scoring import FLAG
 from consensus.parameters import DAY_MS
 from ml import synthetic
@@ -48,7 +46,6 @@ FUNDING_DAYS: Final = 30  # of the chain's clock before the workload begins; fun
 BLOCK_INTERVAL_MS: Final = 1_000
 TRANSACTIONS_MIN: Final = 1_000
 EXPLAINED: Final = 3
-PORT_TRIES: Final = 200
 
 Json = dict[str, Any]
 
@@ -78,7 +75,7 @@ def run_demo(args: argparse.Namespace) -> int:
         first_day = int(workload.trace.time_ms[0]) // DAY_MS
         plan = home.NetworkPlan(
             nodes=NODES,
-            base_port=find_base_port(NODES),
+            base_port=localnet.find_base_port(NODES),
             block_interval_ms=BLOCK_INTERVAL_MS,
             timestamp_ms=(first_day - FUNDING_DAYS) * DAY_MS,
         )
@@ -210,23 +207,6 @@ def describe_demo(report: Json, examples: list[Example], names: list[str]) -> st
     lines += [f"  NOT SHOWN: {problem}" for problem in report["problems"]]
     lines.append(f"\n  all of it took {report['demo_seconds']:.0f} s")
     return "\n".join(lines)
-
-
-def find_base_port(nodes: int) -> int:
-    """A port from which on a local network's ports are free. Raises Fault when there is none."""
-    for _ in range(PORT_TRIES):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            base: int = probe.getsockname()[1]
-        try:
-            home.NetworkPlan(nodes=nodes, base_port=base, block_interval_ms=BLOCK_INTERVAL_MS)
-            for i in range(nodes):
-                localnet.check_port_free("127.0.0.1", base + home.PORT_STEP * i)
-                localnet.check_port_free("127.0.0.1", base + home.PORT_STEP * i + 1)
-        except Rejected:
-            continue
-        return base
-    raise Fault("no free ports found", field="demo", mend="stop some of the programs that listen")
 
 
 def _choose_folder(given: str | None, stack: ExitStack) -> Path:

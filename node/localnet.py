@@ -15,6 +15,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -27,10 +28,15 @@ from typing import Final
 
 from consensus.errors import AssayError, Fault, Rejected
 from node import config
-from node.home import Network
+from node.home import PORT_STEP, Network
 from node.modules import make_rules
 
 START_SECONDS_MAX: Final = 120  # re-executing what a checkpoint does not cover may take a while
+PORT_MIN, PORT_MAX = (
+    10_000,
+    32_000,
+)  # Linux gives away those from 32,768 on, the IANA's convention begins at 49,152
+PORT_TRIES: Final = 200
 STOP_SECONDS_MAX: Final = 10  # a node writes a checkpoint and closes; then it is killed
 
 # (home, report_ready(url), lifeline) -> exit code; lifeline: a descriptor that reads end of file once the
@@ -199,6 +205,25 @@ def check_port_free(host: str, port: int) -> None:
                 field="port",
                 mend="stop what listens there, or choose another with --base-port",
             ) from None
+
+
+def find_base_port(nodes: int) -> int:
+    """A port from which on a local network's ports are free now. Raises Fault when there is none.
+
+    Below those that the system gives to outgoing connections: such a one may take a port before its node
+    does, or while that is down for a moment.
+    """
+    chance = random.SystemRandom()
+    for _ in range(PORT_TRIES):
+        base = chance.randrange(PORT_MIN, PORT_MAX - PORT_STEP * nodes)
+        try:
+            for i in range(nodes):
+                check_port_free("127.0.0.1", base + PORT_STEP * i)
+                check_port_free("127.0.0.1", base + PORT_STEP * i + 1)
+        except Rejected:
+            continue
+        return base
+    raise Fault("no free ones found", field="ports", mend="stop some of the programs that listen")
 
 
 def describe(processes: Sequence[NodeProcess], network: Network) -> str:

@@ -19,7 +19,7 @@ import aiohttp
 
 from consensus import crypto
 from consensus.errors import Fault
-from node import config, demo, home, modules
+from node import config, home, localnet, modules
 from node.bench import chains, network, offspring, workload
 from node.bench.context import NODES, Bench
 from node.bench.stopwatch import compute_median, monotonic_s
@@ -60,7 +60,7 @@ def lay_out_joiner(folder: Path, net: home.Network, seed: int) -> Path:
         )
         for told, place in zip(settings, net.homes, strict=True)
     )
-    port = demo.find_base_port(1)
+    port = localnet.find_base_port(1)
     own = replace(settings[0], name="joiner", p2p_port=port, api_port=port + 1, peers=peers)
     artifacts = modules.find_artifacts(chain)
     key = crypto.PrivateKey.from_seed(rng.randbytes(32))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 
 from consensus.errors import Fault
-from node import demo
+from node import localnet
 from node.bench import network, offspring, stopwatch
 from node.bench.context import NODES, Bench
 from node.bench.stopwatch import compute_median, monotonic_s, pause
@@ -65,7 +65,7 @@ def measure_starts(bench: Bench) -> dict[str, float]:
 
 def _time_start(bench: Bench) -> tuple[float, float]:
     with bench.make_folder() as folder:
-        home, port = folder / "net", demo.find_base_port(NODES)
+        home, port = folder / "net", localnet.find_base_port(NODES)
         command = [sys.executable, "-m", "node", "localnet", "--home", str(home)]
         command += ["--nodes", str(NODES), "--base-port", str(port)]
         urls = [f"http://127.0.0.1:{port + 10 * i + 1}" for i in range(NODES)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from consensus.genesis import Genesis, write_genesis
-from node import config, demo, home
+from node import config, home, localnet
 from node.bench import workload
 from node.bench.offspring import run_child, wait_until
 from node.bench.stopwatch import monotonic_s
@@ -47,13 +47,11 @@ class RunningNetwork:
         return tuple(node.api for node in self.nodes)
 
 
-def lay_out(
-    folder: Path, nodes: int, seed: int, block_interval_ms: int, base_port: int | None = None
-) -> home.Network:
-    """The homes of a new network whose genesis holds the bench's accounts. base_port: by default a free one."""
+def lay_out(folder: Path, nodes: int, seed: int, block_interval_ms: int) -> home.Network:
+    """The homes of a new network whose genesis holds the bench's accounts."""
     plan = home.NetworkPlan(
         nodes=nodes,
-        base_port=base_port or demo.find_base_port(nodes),
+        base_port=localnet.find_base_port(nodes),
         block_interval_ms=block_interval_ms,
         refuses=False,
         timestamp_ms=workload.START_MS,

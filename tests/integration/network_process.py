@@ -10,9 +10,7 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,31 +23,10 @@ from typing import Any, Protocol
 import pytest
 
 from node.__main__ import main
+from node.localnet import find_base_port
 
 ASSAY = (sys.executable, "-m", "node")
 POLL_S = 0.02
-PORT_MIN, PORT_MAX = (
-    10_000,
-    32_000,
-)  # Linux gives away those from 32,768 on, the IANA's convention begins at 49,152
-
-
-def find_base_port(nodes: int) -> int:
-    """A base port whose node ports (base + 10 i, + 1) are all free now.
-
-    Below those that the system gives to outgoing connections: such a one would sit on the port of a node
-    that is down for a moment.
-    """
-    while True:
-        base = random.SystemRandom().randrange(PORT_MIN, PORT_MAX - 10 * nodes)
-        ports = [base + 10 * i + j for i in range(nodes) for j in (0, 1)]
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in ports:
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return base
 
 
 def wait_for(what: str, ask: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -20,10 +20,10 @@ from consensus.codec import MONEY_MAX
 from consensus.parameters import DAY_MS
 from consensus.transaction import KIND_REPORT, Transaction, sign_transaction
 from node.api.json_forms import form_transaction
+from node.localnet import find_base_port
 from tests.integration.network_process import (
     NetworkProcess,
     assert_one_line,
-    find_base_port,
     get_json,
     request_json,
     run_assay,

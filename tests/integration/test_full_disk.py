@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from node.localnet import find_base_port
 from tests.integration.network_process import (
     NetworkProcess,
-    find_base_port,
     find_processes,
     run_assay,
     wait_for,

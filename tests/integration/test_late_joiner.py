@@ -14,9 +14,9 @@ from consensus.bft.contract import Proposal
 from consensus.bft.restore import Record
 from consensus.vote import Certificate
 from node.engine.journal import check_single_votes, read_journal
+from node.localnet import find_base_port
 from tests.integration.network_process import (
     NetworkProcess,
-    find_base_port,
     get_json,
     hold_for,
     run_assay,

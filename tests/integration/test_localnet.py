@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from node.localnet import find_base_port
 from tests.integration.network_process import (
     NetworkProcess,
     assert_one_line,
-    find_base_port,
     find_processes,
     get_json,
     run_assay,

@@ -17,7 +17,6 @@ from node.bench.network import RunningNetwork
 from node.bench.sampling import Samples
 from node.bench.window import compute_mean_backlog, merge_counts
 from node.verification import VERIFIED_IDS_MAX
-from tests.integration.network_process import find_base_port
 
 REMEMBERED_MAX = VERIFIED_IDS_MAX  # the longest of a node's memories
 FILL_BATCH, FILL_WAITING = 250, 8_000
@@ -35,7 +34,7 @@ WAITING_SECONDS_MAX = 3  # of load, on average: whoever submits is answered for 
 @pytest.mark.timeout(600)
 def test_nothing_grows_under_a_steady_load(tmp_path: Path, seed: int) -> None:
     path = workload.provide_transactions(tmp_path, seed, END)
-    network.lay_out(tmp_path / "net", 4, seed, 1_000, find_base_port(4))
+    network.lay_out(tmp_path / "net", 4, seed, 1_000)
     with network.run_network(tmp_path / "net") as running:
         run, samples = asyncio.run(fill_and_go_on(running, path))
     assert (run.accepted, run.lost) == (END - FIRST, 0)

@@ -16,7 +16,8 @@ import pytest
 from ml.definitions import RowRules
 from ml.fraud import load, read_default_artifact
 from ml.model import decode_model, make_sigmoid
-from tests.integration.network_process import NetworkProcess, find_base_port, get_json, run_assay, wait_for
+from node.localnet import find_base_port
+from tests.integration.network_process import NetworkProcess, get_json, run_assay, wait_for
 from tests.integration.running_node import RunningNode
 from tests.integration.steady_load import SteadyLoad
 

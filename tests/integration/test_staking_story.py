@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from node import config
-from tests.integration.network_process import NetworkProcess, find_base_port, get_json, run_assay, wait_for
+from node.localnet import find_base_port
+from tests.integration.network_process import NetworkProcess, get_json, run_assay, wait_for
 from tests.integration.running_node import RunningNode
 
 EPOCH_BLOCKS = 8  # two seconds of a network with nothing to do
