@@ -17,15 +17,26 @@ Invariant: the same columns and rows give the same answer on every node; a failu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consensus.errors import Fault, Rejected
 from consensus.ledger import scoring
-from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, ValidationModule
+from consensus.ledger.scoring import (
+    AdvisingModule,
+    Contribution,
+    Counterfactual,
+    Explanation,
+    ModuleView,
+    ReportColumns,
+    Thresholds,
+    TransferColumns,
+    ValidationModule,
+)
 from consensus.ledger.state import Rows
 
 _Columns = TypeVar("_Columns", TransferColumns, ReportColumns)
@@ -161,6 +172,60 @@ def judge(
     verdicts = _combine(opinions, panel.combined, count)
     failed_places = tuple(sorted(failed_reports))
     return Judgment(verdicts.score, verdicts.outcome, local, new_rows, new_memos, failed_places)
+
+
+def explain(seat: Seat, transfers: TransferColumns, rows: Rows, place: int) -> Explanation:
+    """Why transfers[place] gets the score that `judge` lets this module give it.
+
+    rows: uint8[k, module row bytes] of the accounts that the columns name. Where the module raises, it is asked
+    again without what it fails on, as it was when it judged. Raises Fault when out of memory.
+    """
+    module, view = seat.module, ModuleView(seat.read_rows(rows), seat.thresholds)
+    try:
+        return _explain(module, transfers, view, place)
+    except _Failure as failure:
+        words = f"the module cannot say why ({failure})"
+    none = np.zeros(0, dtype=np.int64)
+    no_reports = ReportColumns(none, none, none, none, none)
+    try:
+        verdicts = _evaluate(module, transfers, no_reports, view)[0]
+    except _Failure as failure:
+        opinion = _evaluate_surviving(module, transfers, no_reports, view)[0]
+        verdicts, is_kept = opinion.verdicts, ~opinion.is_failed
+        if not is_kept[place]:
+            words = f"the module fails on it ({failure})"
+        else:
+            with suppress(_Failure):
+                return _explain(module, _take(transfers, is_kept), view, int(is_kept[:place].sum()))
+    score, outcome = int(verdicts.score[place]), int(verdicts.outcome[place])
+    return Explanation(score, outcome, 0, score, (Contribution("failure", 1, score, words),))
+
+
+def _explain(
+    module: ValidationModule, transfers: TransferColumns, view: ModuleView, place: int
+) -> Explanation:
+    try:
+        with np.errstate(all="ignore"):
+            explanation = module.explain(transfers, view, place)
+    except MemoryError as error:
+        raise Fault(f'out of memory in module "{module.name}"', field="modules") from error
+    except Exception as error:
+        raise _Failure(f"{type(error).__name__}: {error}") from error
+    if not isinstance(explanation, Explanation):
+        raise _Failure(f"{type(explanation).__name__} is no Explanation")
+    return explanation
+
+
+def find_counterfactuals(
+    module: ValidationModule, transfers: TransferColumns, view: ModuleView, place: int
+) -> tuple[Counterfactual, ...]:
+    """What the module says would have to change; () where it fails. Nothing depends on it."""
+    try:
+        return tuple(cast(AdvisingModule, module).find_counterfactuals(transfers, view, place))
+    except MemoryError as error:
+        raise Fault(f'out of memory in module "{module.name}"', field="modules") from error
+    except Exception:  # advice of a package's own code: without it the verdict is told all the same
+        return ()
 
 
 def _combine(

@@ -233,13 +233,11 @@ class Rules:
         place = sum(self.is_scored(tx) for tx in transactions[:index])
         columns, rows = read_columns(view, scored)
         panel = self.find_panel(view)
-        answers = []
-        for seat in panel.seats:
-            if seat.weight:
-                module_view = ModuleView(seat.read_rows(rows), seat.thresholds)
-                explanation = seat.module.explain(columns, module_view, place)
-                answers.append((panel.get_label(seat), explanation))
-        return tuple(answers)
+        return tuple(
+            (panel.get_label(seat), judging.explain(seat, columns, rows, place))
+            for seat in panel.seats
+            if seat.weight
+        )
 
     def prepare_counterfactuals(
         self, view: View, transactions: Sequence[Transaction], index: int
@@ -253,13 +251,15 @@ class Rules:
         place = sum(self.is_scored(tx) for tx in transactions[:index])
         columns, rows = read_columns(view, scored)
         panel = self.find_panel(view)
-        questions = []
-        for seat in panel.seats:
-            find = getattr(seat.module, "find_counterfactuals", None)
-            if find is not None and seat.weight:
-                module_view = ModuleView(seat.read_rows(rows), seat.thresholds)
-                questions.append((panel.get_label(seat), find, module_view))
-        return lambda: tuple((name, find(columns, rows, place)) for name, find, rows in questions)
+        questions = [
+            (panel.get_label(seat), seat.module, ModuleView(seat.read_rows(rows), seat.thresholds))
+            for seat in panel.seats
+            if seat.weight and hasattr(seat.module, "find_counterfactuals")
+        ]
+        return lambda: tuple(
+            (name, judging.find_counterfactuals(module, columns, view, place))
+            for name, module, view in questions
+        )
 
     def find_panel(self, view: View) -> Panel:
         """Who judges the block after `view`, as its state says. Raises Fault when this node cannot make one."""

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from consensus.errors import Fault, Rejected
 from consensus.genesis import ModuleEntry
 from consensus.ledger.cases import Reported
-from consensus.ledger.columns import build_memos
+from consensus.ledger.columns import build_memos, build_report_columns
 from consensus.ledger.judging import Panel, Seat, judge
-from consensus.ledger.scoring import ModuleView, ReportColumns, Thresholds, TransferColumns, Verdicts
+from consensus.ledger.scoring import (
+    Counterfactual,
+    Explanation,
+    ModuleView,
+    ReportColumns,
+    Thresholds,
+    TransferColumns,
+    Verdicts,
+)
 from tests.ledger_chain import KEYS, STRANGERS, Chain, CountingModule, make_genesis
 
 A, B, C, D, E, F = KEYS
@@ -68,6 +76,47 @@ def test_what_a_module_fails_on_is_refused_and_nothing_else(name: str) -> None:
     chain.add(built.block)
     verdicts = chain.rules.evaluate(chain.view, (bad, shares))
     assert (verdicts.score.tolist(), verdicts.outcome.tolist()) == ([10_000, 0], [2, 0])
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_what_a_module_fails_on_is_explained_by_that_and_what_follows_it_as_it_was_judged(name: str) -> None:
+    class Explaining(Wrapped):
+        """As modules do it: by judging again, what makes one raise makes the other."""
+
+        def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
+            verdicts, _ = self.evaluate(transactions, build_report_columns(()), view)
+            if (transactions.amount == 13).any():
+                raise ZeroDivisionError("thirteen")
+            return Explanation(int(verdicts.score[index]), 0, 0, len(transactions), ())
+
+        def find_counterfactuals(
+            self, transactions: TransferColumns, view: ModuleView, index: int
+        ) -> tuple[Counterfactual, ...]:
+            raise ZeroDivisionError("no advice")
+
+    chain = Chain(modules=(Explaining(BREACHES[name]),))
+    batch = (chain.transfer(A, B, amount=13), chain.transfer(B, C))
+    ((_, bad),), ((_, good),) = (chain.rules.explain(chain.view, batch, index) for index in (0, 1))
+    assert (bad.score, bad.outcome, bad.margin) == (10_000, 2, 10_000)
+    assert "the module fails on it" in bad.contributions[0].words
+    assert (good.score, good.margin) == (0, 1)  # of the one that the module does not fail on
+    assert chain.rules.prepare_counterfactuals(chain.view, batch, 0)() == (("counting", ()),)
+
+
+@pytest.mark.parametrize("answer", [None, ValueError("whatever")])
+def test_a_module_that_cannot_explain_leaves_its_verdict_as_it_is(answer: Exception | None) -> None:
+    class Silent(CountingModule):
+        def explain(self, transactions: TransferColumns, view: ModuleView, index: int) -> Explanation:
+            if answer is not None:
+                raise answer
+            return None  # type: ignore[return-value]
+
+    chain = Chain(modules=(Silent(),))
+    batch = (chain.transfer(A, B), chain.transfer(A, B))
+    verdicts = chain.rules.evaluate(chain.view, batch)
+    ((_, why),) = chain.rules.explain(chain.view, batch, 1)
+    assert (why.score, why.outcome) == (int(verdicts.score[1]), int(verdicts.outcome[1]))
+    assert "cannot say why" in why.contributions[0].words
 
 
 @pytest.mark.parametrize("name", BREACHES)
