@@ -36,6 +36,7 @@ POST_MAX: Final = 250  # open: what is due is posted together up to so many
 CONNECTIONS: Final = 2  # of a process to each node: one batch is on its way while another is judged
 STORM_POSTS_MAX: Final = 64  # of a process at once: more would only measure its own memory
 FINAL, STOP, FIRST_COUNT = 0, 1, 2  # places on the board: final on all nodes, stop, submitted by process 0, …
+IN: Final = ("accepted", "known")  # known: taken by a post whose answer was lost, or brought by another node
 CLOSED, OPEN, STORM = "closed", "open", "storm"
 
 Range = tuple[int, int]  # of transactions' numbers: the first, and the one after the last
@@ -61,14 +62,13 @@ class LoadPlan:
 
 @dataclass(slots=True)
 class LoadReport:
-    """What one process did. accepted_log: (moment, how many then); sent: (range, node, when it was due)."""
+    """What one process did. sent: (range, node, when it was due; closed: posted)."""
 
     cpu_s: float = 0.0
     offered: int = 0  # transactions posted, each time counted
     pushed_back: int = 0  # requests answered with 429, 503 or not at all
     problem: str = ""  # a "no" for good to a transaction: the first one
     accepted: list[Range] = field(default_factory=list)
-    accepted_log: list[tuple[float, int]] = field(default_factory=list)
     sent: list[tuple[Range, int, float]] = field(default_factory=list)
     late_s_max: float = 0.0  # open: how far behind its moments the process fell
 
@@ -244,10 +244,7 @@ class _Load:
         accepted, left = batches, list[Range]()
         if answer.count(b'"accepted"') != len(raws):
             accepted, left = self._read_receipts(batches, answer)
-        count = sum(end - start for start, end in accepted)
-        if count:
-            report.accepted += accepted
-            report.accepted_log.append((monotonic_s(), count))
+        report.accepted += accepted
         return left
 
     def _read_receipts(self, batches: list[Range], answer: bytes) -> tuple[list[Range], list[Range]]:
@@ -256,7 +253,7 @@ class _Load:
         left: list[Range] = []
         numbers = [number for batch in batches for number in range(*batch)]
         for number, receipt in zip(numbers, json.loads(answer), strict=True):
-            is_in = receipt["outcome"] == "accepted" or receipt["code"] in ("nonce_used", "final")
+            is_in = receipt["outcome"] in IN or receipt["code"] in ("nonce_used", "final")
             if not is_in and not receipt["retry_ms"]:
                 self._report.problem = self._report.problem or f"{receipt['outcome']}: {receipt['reason']}"
             found = accepted if is_in else left

@@ -114,7 +114,7 @@ async def measure_open(
     batch = max(1, round(rate * sizes.latency_tick_s / processes))
     end = min(first + round(rate * seconds), sizes.signed_max)
     load = Load(path, first, end, batch, processes, OPEN, rate)
-    run = await driver.drive(running.urls, load, seconds + 1.0)
+    run = await driver.drive(running.urls, load, seconds)
     check_complete(run)
     return await find_latencies(running, path, run), run
 

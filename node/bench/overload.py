@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,14 +22,13 @@ from node.bench import driver, network, network_rows, stopwatch, workload
 from node.bench.context import NODES, Bench
 from node.bench.driver import Load, LoadRun
 from node.bench.load import STORM
-from node.bench.network import RunningNetwork
 from node.bench.sampling import LOOK_S, PROBE_SECONDS_MAX, Samples, compute_growth, sample
 from node.bench.stopwatch import monotonic_s
 from node.bench.watch import Watch
 from node.bench.window import compute_percentile, get_total
-from node.store.block_file import BODY, BlockFile, Record
+from node.store.block_file import BODY, FINAL, BlockFile, Record
 from node.store.disk import RealDisk
-from node.store.positions import read_header
+from node.store.positions import decode_mark, read_header
 from node.store.store import BLOCKS_NAME
 
 MARGIN: Final = 150_000  # a full mempool, and what is on its way
@@ -56,16 +57,16 @@ async def _overload(bench: Bench, folder: Path) -> dict[str, float]:
         calm = await network_rows.measure_closed(bench, running, path)
         peak = calm.cut_window(sizes.ramp_s, sizes.window_s).rate
         first = network_rows.find_end(calm)
-        count = first + round(1.3 * peak * sizes.overload_s) + MARGIN
-        bench.say(f"signing up to {count:,} transactions (kept for the next run)")
-        workload.provide_transactions(bench.folder, bench.seed, count)
+        end = first + round(1.3 * peak * sizes.overload_s) + MARGIN
+        bench.say(f"signing up to {end:,} transactions (kept for the next run)")
+        workload.provide_transactions(bench.folder, bench.seed, end)
         rate = sizes.overload_factor * peak
-        load = Load(path, first, count, sizes.batch, sizes.load_processes, STORM, rate)
+        load = Load(path, first, end, sizes.batch, sizes.load_processes, STORM, rate)
         bench.say(f"{rate:,.0f} transactions a second for {sizes.overload_s:.0f} s")
 
         async def recover(watch: Watch, stopped_s: float) -> None:
             bench.say("calm")
-            recovered_s.append(await time_recovery(running, keys, watch, stopped_s))
+            recovered_s.append(await time_recovery(running.urls, keys, watch, stopped_s))
 
         run = await driver.drive(
             running.urls, load, sizes.overload_s, lambda _: sample(running, samples), recover
@@ -102,17 +103,21 @@ def compute_load_cores(run: LoadRun) -> float:
 
 
 async def time_recovery(
-    running: RunningNetwork, keys: Sequence[crypto.PrivateKey], watch: Watch, stopped_s: float
+    urls: Sequence[str], keys: Sequence[crypto.PrivateKey], watch: Watch, stopped_s: float
 ) -> float:
-    """Seconds from `stopped_s` to the first payment, one each half second, that is final soon enough."""
+    """Seconds from `stopped_s` to the first payment, one each half second, that is final soon enough.
+
+    With no such payment: the time until it was given up, RECOVERY_SECONDS_MAX or a little more.
+    """
     async with aiohttp.ClientSession() as session:
-        for number, key in enumerate(keys):
-            node = number % len(running.nodes)
+        for number in count():
             started_s = monotonic_s()
             if started_s > stopped_s + RECOVERY_SECONDS_MAX:
                 break
-            if await _is_quick(session, running.urls[node], key):
-                return started_s - stopped_s
+            key, url = keys[number % len(keys)], urls[number % len(urls)]
+            with suppress(aiohttp.ClientError, TimeoutError):  # a node that does not answer is not quick
+                if await _is_quick(session, url, key):
+                    return started_s - stopped_s
             watch.check()
             await asyncio.sleep(LOOK_S)
     return monotonic_s() - stopped_s
@@ -120,12 +125,12 @@ async def time_recovery(
 
 async def _is_quick(session: aiohttp.ClientSession, url: str, key: crypto.PrivateKey) -> bool:
     """Whether a payment made now is final within RECOVERED_MS at the node it was given to."""
-    async with session.get(url + "/v1/status") as response:
-        status: Any = await response.json()
+    status = await _ask(session, url + "/v1/status")
+    account = await _ask(session, f"{url}/v1/accounts/0x{key.address.hex()}")
     raw = sign_transaction(
         key,
         status["chain_id"],
-        nonce=0,
+        nonce=account["nonce_pending"],
         receiver=key.address,
         amount=1,
         fee=1,
@@ -145,8 +150,14 @@ async def _is_quick(session: aiohttp.ClientSession, url: str, key: crypto.Privat
     return False
 
 
+async def _ask(session: aiohttp.ClientSession, url: str) -> Any:
+    async with session.get(url) as response:
+        response.raise_for_status()
+        return await response.json()
+
+
 def count_lost(node_home: Path, path: Path, run: LoadRun) -> int:
-    """Transactions that a node accepted and that are in no block of the chain."""
+    """Transactions that a node accepted and that are in no final block."""
     signed = workload.SignedFile.open(path)
     accepted = {
         crypto.hash_bytes(raw)
@@ -154,19 +165,28 @@ def count_lost(node_home: Path, path: Path, run: LoadRun) -> int:
         for start, end in report.accepted
         for raw in signed[start:end]
     }
-    return len(accepted - read_ids(node_home))
+    return len(accepted - read_final_ids(node_home))
 
 
-def read_ids(node_home: Path) -> set[bytes]:
-    """The ids of all transactions in the bodies that a node has stored."""
+def read_final_ids(node_home: Path) -> set[bytes]:
+    """The ids of all transactions in the final blocks that a node has stored."""
     from node.replay.network import read_final_block
 
-    ids: set[bytes] = set()
+    bodies: dict[bytes, tuple[bytes, Sequence[bytes]]] = {}  # some of blocks that never became final
+    block_hash = b""
     file = BlockFile.open(RealDisk(), node_home / BLOCKS_NAME, read_only=True)
     try:
         for item in file.scan():
-            if isinstance(item, Record) and item.type == BODY and read_header(item.payload).transaction_count:
-                ids.update(read_final_block(item.payload).ids)
+            if isinstance(item, Record) and item.type == BODY:
+                header = read_header(item.payload)
+                ids = read_final_block(item.payload).ids if header.transaction_count else ()
+                bodies[header.hash] = header.parent_hash, ids
+            elif isinstance(item, Record) and item.type == FINAL:
+                block_hash = decode_mark(item.payload).block_hash
     finally:
         file.close()
-    return ids
+    final: set[bytes] = set()
+    while block_hash in bodies:
+        block_hash, found = bodies[block_hash]
+        final.update(found)
+    return final

@@ -7,7 +7,8 @@ that is gone counts as nothing, so what ended it is told by whoever runs it. Rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,15 +40,39 @@ class Samples:
 async def sample(running: RunningNetwork, samples: Samples) -> None:
     """Until it is cancelled: memory, CPU, and whether every node still answers."""
     families = [stopwatch.list_family(node.pid) for node in running.nodes]
-    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with ask_steadily(running.urls, samples) as ask:
         while True:
             samples.moments.append(monotonic_s())
             samples.resident.append(max(stopwatch.read_resident_bytes(node.pid) for node in running.nodes))
             samples.own.append(max(stopwatch.read_anonymous_bytes(node.pid) for node in running.nodes))
             samples.cpu_s.append(sum(stopwatch.read_cpu_seconds(pid) for pids in families for pid in pids))
-            await asyncio.gather(*(_ask(session, url, samples) for url in running.urls))
+            ask()
             await asyncio.sleep(LOOK_S)
+
+
+@asynccontextmanager
+async def ask_steadily(urls: Sequence[str], samples: Samples) -> AsyncIterator[Callable[[], None]]:
+    """What to call for one question to each node, whatever became of those before: none waits for another.
+
+    At the end, those without an answer have waited at least until now.
+    """
+    questions: set[asyncio.Task[None]] = set()
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+
+        def ask() -> None:
+            for url in urls:
+                question = asyncio.create_task(_ask(session, url, samples))
+                questions.add(question)
+                question.add_done_callback(questions.discard)
+
+        try:
+            yield ask
+        finally:
+            for question in questions:
+                question.cancel()
+            await asyncio.gather(*questions, return_exceptions=True)
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, samples: Samples) -> None:
@@ -57,8 +82,11 @@ async def _ask(session: aiohttp.ClientSession, url: str, samples: Samples) -> No
             await response.read()
     except (aiohttp.ClientError, TimeoutError):
         samples.unanswered += 1
-    else:
+        return
+    except asyncio.CancelledError:
         samples.answers_ms.append(1e3 * (monotonic_s() - start_s))
+        raise
+    samples.answers_ms.append(1e3 * (monotonic_s() - start_s))
 
 
 def compute_growth(values: Sequence[float]) -> float:

@@ -1,7 +1,8 @@
 """Arithmetic of a measurement: the rate in a window, whether a backlog grew, percentiles.
 
 Finality comes in blocks, so a window begins and ends at moments when something became final: both edges
-are exact, and no block is counted in half. Pure.
+are exact, and no block is counted in half. Where nothing becomes final for longer than ever within the
+window, the time until its edge counts as well. Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from consensus.errors import Fault
 
@@ -28,9 +30,9 @@ class Window:
 
 
 def cut_window(times_s: Sequence[float], totals: Sequence[int], start_s: float, end_s: float) -> Window:
-    """The widest window inside [start_s, end_s]. times_s rises; totals[i]: final at times_s[i].
+    """The widest window inside [start_s, end_s] that hides no standstill at its edges.
 
-    Raises Fault when fewer than three blocks became final in it: a rate of that says nothing.
+    times_s rises; totals[i]: final at times_s[i]. Raises Fault when fewer than three blocks became final in it: a rate of that says nothing.
     """
     first = bisect_left(times_s, start_s)
     last = bisect_right(times_s, end_s) - 1
@@ -39,7 +41,16 @@ def cut_window(times_s: Sequence[float], totals: Sequence[int], start_s: float, 
             f"only {max(0, last - first + 1)} blocks became final within {end_s - start_s:.1f} s",
             field="window",
         )
-    return Window(times_s[first], times_s[last], totals[last] - totals[first])
+    moments = times_s[first : last + 1]
+    usual_s = max(later - earlier for earlier, later in pairwise(moments))
+    before = totals[first]
+    if moments[0] - start_s > usual_s:
+        before = get_total(times_s, totals, start_s)
+    else:
+        start_s = moments[0]
+    if end_s - moments[-1] <= usual_s:
+        end_s = moments[-1]
+    return Window(start_s, end_s, totals[last] - before)
 
 
 def get_total(times_s: Sequence[float], totals: Sequence[int], at_s: float) -> int:

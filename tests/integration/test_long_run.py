@@ -15,7 +15,7 @@ from node.bench.load import OPEN
 from node.bench.long_run import compute_rows, run_steadily
 from node.bench.network import RunningNetwork
 from node.bench.sampling import Samples
-from node.bench.window import compute_mean_backlog, merge_counts
+from node.bench.window import compute_mean_backlog
 from node.verification import VERIFIED_IDS_MAX
 
 REMEMBERED_MAX = VERIFIED_IDS_MAX  # the longest of a node's memories
@@ -53,8 +53,7 @@ def assert_that_nothing_grew(run: LoadRun, samples: Samples) -> None:
     rows = compute_rows(run, samples, RAMP_S, SECONDS)
     assert rows["long_run_rss_growth"] <= 1.15, rows
     assert rows["long_run_slowdown"] <= 1.5, rows
-    submitted = merge_counts([report.accepted_log for report in run.reports])
     final = run.watch.all_times_s, run.watch.all_totals
     end_s = run.started_s + SECONDS
-    waiting = compute_mean_backlog(submitted, final, end_s - SECONDS / 3, end_s)
+    waiting = compute_mean_backlog(run.list_due(), final, end_s - SECONDS / 3, end_s)
     assert waiting <= WAITING_SECONDS_MAX * RATE

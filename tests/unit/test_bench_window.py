@@ -46,6 +46,15 @@ def test_a_window_with_two_blocks_says_nothing() -> None:
         cut_window([], [], 0.0, 9.0)
 
 
+def test_a_standstill_at_an_edge_of_a_window_counts() -> None:
+    """Otherwise a network that stands still for the last eight of twelve seconds would show its full rate."""
+    found = cut_window(TIMES, TOTALS, 1.5, 12.0)
+    assert (found.start_s, found.end_s, found.transactions) == (2.0, 12.0, 300)
+    late = [6.0, 7.0, 8.0]
+    found = cut_window([0.5, *late], [50, 100, 200, 300], 1.0, 8.5)
+    assert (found.start_s, found.end_s, found.transactions) == (1.0, 8.0, 250)
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(1, 5_000)), min_size=3, max_size=40))
 def test_the_rate_of_a_whole_run_is_what_came_after_the_first_block(steps: list[tuple[float, int]]) -> None:
     times, totals, now, total = [], [], 0.0, 0
@@ -53,7 +62,7 @@ def test_the_rate_of_a_whole_run_is_what_came_after_the_first_block(steps: list[
         now, total = now + seconds, total + count
         times.append(now)
         totals.append(total)
-    found = cut_window(times, totals, 0.0, now)
+    found = cut_window(times, totals, times[0], now)
     assert found.transactions == sum(count for _, count in steps[1:])
     assert found.rate == pytest.approx(found.transactions / (times[-1] - times[0]))
 
