@@ -114,7 +114,7 @@ def train_model(
     on_time, rows = _play_mixture(
         trace, first, end, scale, definitions, seed, progress, TREES if trees is None else trees
     )
-    rows = _add_refusals(rows, trace, first, end, scale, definitions, seed, progress)
+    rows = _add_refusals(rows, trace, first, end, scale, definitions, seed, progress, budget)
 
     booster = _grow(rows, seed, progress)
     forest, leaf_places = export_forest(booster.dump_model())
@@ -154,7 +154,8 @@ def find_rows(trace: Trace, day_start: int, day_end: int) -> tuple[int, int]:
 def learn_scale(amount: Int64s, fraud: Bytes) -> FeatureScale:
     """Edges at quantiles of all amounts and of the frauds', and the amount that explains a report.
 
-    That is the least amount at and above which 9 of 10 rows, and at least 10, are frauds.
+    That is the least amount at and above which 9 of 10 rows, and at least 10, are frauds; where many rows have
+    that very amount, its latest rows alone count (the shipped model was learned so).
     """
     halves = ((amount, BYTE_MAX // 2 + 1), (amount[fraud == 1], BYTE_MAX // 2))
     edges: set[int] = set()
@@ -210,6 +211,7 @@ def _add_refusals(
     definitions: Definitions,
     seed: int,
     progress: Progress,
+    budget: Budget,
 ) -> _Rows:
     """The rows, and each once more as it looks on a chain that refuses by a first model.
 
@@ -219,7 +221,7 @@ def _add_refusals(
     n = end - first
     forest, _ = export_forest(_grow(rows, seed, progress).dump_model())
     margins = forest.compute_margins(rows.features[:n])
-    _, _, limit = compute_at_fpr(rows.fraud[:n], margins, BUDGET.refuse_fpr)
+    _, _, limit = compute_at_fpr(rows.fraud[:n], margins, budget.refuse_fpr)
     schedule = schedule_reports(trace, ON_TIME, seed)
     refusing = play_features(
         trace,

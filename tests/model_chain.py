@@ -62,7 +62,7 @@ class MadeModule(CountingModule):
         rows = view.rows.copy()
         rows[:, :4] = written
         score = np.minimum(verdicts.score * self.factor, SCORE_MAX)
-        return Verdicts.from_scores(score, view.thresholds), rows
+        return replace(Verdicts.from_scores(score, view.thresholds), memo=verdicts.memo), rows
 
 
 LOADED: list[bytes] = []  # artifacts in the order they were asked for

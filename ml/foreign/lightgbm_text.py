@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from ml.foreign.forest import Floats, SourceForest, SourceTree, find_library, fl
 
 LIBRARY: Final = "lightgbm"
 OBJECTIVES: Final = ("binary", "cross_entropy")
+
+_Number = TypeVar("_Number", int, float)
 
 
 def read_lightgbm(text: str) -> SourceForest:
@@ -36,10 +38,10 @@ def read_lightgbm(text: str) -> SourceForest:
     slope = 1.0
     for option in options:
         if option.startswith("sigmoid:"):
-            slope = float(option[8:])
+            slope = _read_number(float, option[8:], "source.objective")
     names = tuple(head.get("feature_names", "").split())
-    features = int(head["max_feature_idx"]) + 1
-    if names == tuple(f"Column_{i}" for i in range(features)):
+    features = _read_number(int, head.get("max_feature_idx", ""), "source.max_feature_idx") + 1
+    if len(names) == features and names == tuple(f"Column_{i}" for i in range(features)):
         names = ()  # LightGBM's own, of columns without names
     trees: list[SourceTree] = []
     for block in blocks[1:]:
@@ -48,6 +50,13 @@ def read_lightgbm(text: str) -> SourceForest:
         elif block[0].startswith("end of trees"):
             break
     return SourceForest(LIBRARY, names, features, tuple(trees), 0.0, "log_odds", _find_predictor(text, slope))
+
+
+def _read_number(kind: Callable[[str], _Number], text: str, field: str) -> _Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise Rejected(f'is not a number: "{text}"', field=field, mend="save the model again") from None
 
 
 def _read_pairs(lines: list[str]) -> dict[str, str]:

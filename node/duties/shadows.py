@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +51,7 @@ log = logging.getLogger("assay.shadows")
 
 WAITING_MAX: Final = 64  # blocks taken and not yet scored: some seconds of a busy chain, a few megabytes
 OWN_ACCOUNTS_MAX: Final = 200_000  # of one shadow with rows of its own: 50 MB
+OWN_MEMOS_MAX: Final = 200_000  # of one such shadow: 25 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Shadow:
     thresholds: Thresholds
     log: ShadowLog
     own_rows: dict[bytes, bytes]
+    own_memos: dict[bytes, int] = field(default_factory=dict)  # what it noted of a report, by case
     last_height: int = 0  # of the last block it scored without a gap
     is_failed: bool = False
 
@@ -193,8 +195,10 @@ class Shadows:
         has_gap = shadow.last_height != height - 1
         parts: list[Entries] = []
         if shared is None:
-            if has_gap or len(shadow.own_rows) > OWN_ACCOUNTS_MAX:
+            is_full = len(shadow.own_rows) > OWN_ACCOUNTS_MAX or len(shadow.own_memos) > OWN_MEMOS_MAX
+            if has_gap or is_full:
                 shadow.own_rows.clear()
+                shadow.own_memos.clear()
                 parts.append(make_entries(START, [height]))
         elif shadow.last_height == 0 and shadow.log.find_last_height() == 0:
             parts.append(make_entries(START, [height]))  # its rows have been whole since long
@@ -202,6 +206,10 @@ class Shadows:
         if shared is None:
             stored = b"".join(shadow.own_rows.get(address, blank) for address in shown.addresses)
             rows = np.frombuffer(stored, dtype=np.uint8).reshape(len(shown.addresses), len(blank))
+            noted = [
+                shadow.own_memos.pop(row.case, 0) if row.is_withdrawn else 0 for row in shown.work.reports
+            ]
+            reports = replace(reports, memo=np.array(noted, dtype=np.uint8))
         else:
             rows = shared
         with np.errstate(all="ignore"):
@@ -212,6 +220,9 @@ class Shadows:
             touched = {int(i) for column in (transfers, reports) for i in (*column.sender, *column.receiver)}
             for index in touched:
                 shadow.own_rows[shown.addresses[index]] = written[index].tobytes()
+            if verdicts.memo is not None:
+                memos = zip(shown.work.reports, verdicts.memo.tolist(), strict=True)
+                shadow.own_memos |= {row.case: memo for row, memo in memos if memo and not row.is_withdrawn}
         entries = make_entries(
             TRANSFER, [read_subject(block.transactions[place].id) for place in shown.places]
         )

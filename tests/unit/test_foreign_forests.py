@@ -236,6 +236,8 @@ def test_a_forest_that_differs_from_its_library_is_a_fault():
         ("a.txt", b"hello", "not a LightGBM text model"),
         ("a.txt", b"\xff\xfe", "not text"),
         ("a.txt", b"tree\nobjective=regression\nnum_class=1\n\n", "predicts regression"),
+        ("a.txt", b"tree\nobjective=binary\nnum_class=1\n\n", "max_feature_idx: is not a number"),
+        ("a.txt", b"tree\nobjective=binary sigmoid:x\nnum_class=1\n\n", "objective: is not a number"),
         ("a.json", b"{}", "not an XGBoost model"),
         ("a.json", b"[" * 100_000, "not an XGBoost model"),
         ("a.ubj", b"{L\x00\x00", "not an XGBoost model"),

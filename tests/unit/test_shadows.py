@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consensus.ledger import cases
 from consensus.ledger.publication import cut_artifact
-from consensus.transaction import KIND_PUBLISH_MODEL
+from consensus.transaction import KIND_PUBLISH_MODEL, KIND_WITHDRAW_REPORT
 from node.duties.shadow_log import (
     BLOCK,
     RECORD,
@@ -187,6 +188,28 @@ def test_reports_stand_in_the_log_with_the_transfer_they_speak_of(tmp_path: Path
     compared = compare(entries)
     assert compared is not None
     assert (compared.transfers, compared.reported) == (3, 1)
+
+
+def test_a_report_that_is_taken_back_leaves_rows_of_ones_own_as_if_it_had_not_come(tmp_path: Path) -> None:
+    chain = Chain(make_genesis(module_room_bytes=20), None, load_counting)
+    shadows = Shadows(chain.rules, tmp_path / "shadows", 2, AtOnce())
+
+    def grow(*transactions: Any) -> dict[bytes, bytes]:
+        block = chain.build(*transactions).block
+        assert len(block.transactions) == len(transactions)
+        shadows.before_final(chain.view, block)
+        chain.add(block)
+        return dict(shadows._shadows[digest_of(OTHER)].own_rows) if shadows._shadows else {}
+
+    (payload,) = cut_artifact("counting", digest_of(OTHER), OTHER)
+    grow(chain.make(KIND_PUBLISH_MODEL, KEYS[0], KEYS[0].address, payload, fee=500))
+    sent = chain.transfer(KEYS[2], KEYS[3], amount=900)
+    grow(sent)
+    before = grow()
+    reported = grow(chain.report(2, 0))
+    assert reported != before
+    back = chain.make(KIND_WITHDRAW_REPORT, KEYS[1], sent.receiver, cases.encode_about(sent))
+    assert grow(back) == before
 
 
 # --- the log ------------------------------------------------------------------------------------------
