@@ -282,7 +282,7 @@ ENGINE: Final = (
         "second-vote-not-needed",
         "a vote for another block than before is needed: it is evidence",
         (RULES,),
-        (REPLICA, "return held is None or held.subject != subject or subject.kind == NULLIFY", "return held is None or subject.kind == NULLIFY"),
+        (REPLICA, "return is_other and signer not in found.accused", "return False"),
     ),
     _mutant(
         "nullify-beside-finalize-passes",
@@ -403,7 +403,7 @@ ROOMS: Final = (
         "a body that its source cannot complete is asked of others",
         (tell("two-bodies-for-one-block"),),
         ("node/blocks/body_fetcher.py", "            self._give_up_compact(compact, work)\n        work.arrived.set()", "            pass\n        work.arrived.set()"),
-        ("node/blocks/body_fetcher.py", "            if attempt == 0 and not work.answers:\n", "            if attempt >= 0:\n"),
+        ("node/blocks/body_fetcher.py", "            if attempt == 0 and not work.asked and work.questions < QUESTIONS_MAX:\n", "            if attempt >= 0:\n"),
         ("node/blocks/body_fetcher.py", "if attempt > 0 or block_hash not in self._compact:", "if block_hash not in self._compact:"),
     ),
     _mutant("abandoned-kept", "what lies beside the final chain is forgotten", (SYNC,), ("node/blocks/chain.py", "        self._forget_abandoned()\n        return", "        return")),

@@ -176,7 +176,8 @@ class Replica:
     def is_needed(self, message: Message) -> bool:
         """Whether `step` would learn from this message; if not, its signatures need no check.
 
-        Reads only. Late votes of validators not heard of for a while count as news: they are alive.
+        Reads only. Late votes of validators not heard of for a while count as news: they are alive. What
+        contradicts an earlier signature is news until its signer is accused: once per validator and view.
         """
         match message:
             case Vote(subject, signer):
@@ -187,9 +188,12 @@ class Replica:
                 if subject.view > self._view + VIEWS_AHEAD_MAX:
                     return False
                 found = self._tally.get(subject.view)
-                held = None if found is None else found.votes[subject.kind].get(signer)
-                # A repeated nullify asks for help; a different hash is evidence.
-                return held is None or held.subject != subject or subject.kind == NULLIFY
+                if found is None or not found.has_vote(subject.kind, signer):
+                    return True
+                if subject.kind == NULLIFY:
+                    return subject.view < self._view  # repeated, it asks for help
+                is_other = found.votes[subject.kind][signer].subject != subject
+                return is_other and signer not in found.accused
             case Certificate(subject):
                 if subject.epoch != self._config.epoch or subject.view <= self._final_view:
                     return False
@@ -200,9 +204,19 @@ class Replica:
                     return False
                 if block.view > self._view + VIEWS_AHEAD_MAX:
                     # Simplex rule 12: its certificates may still back it.
-                    return message.parent_certificate is not None
+                    backing = (message.parent_certificate, *message.nullifications)
+                    return any(found is not None and self.is_needed(found) for found in backing)
+                # Leaders are computed near the current view alone, where the engine itself asks for them.
+                is_near = block.view > self._view - VIEWS_AHEAD_MAX
+                if is_near and self._schedule.get_leader(block.view) != block.proposer:
+                    return False
                 known = self._tally.get(block.view)
-                return known is None or known.proposal is None or known.proposal.block != block
+                if known is None or known.proposal is None:
+                    return True
+                if known.proposal.block == block:
+                    return False
+                is_wanted = known.notarized_hash == block.hash and self._blocks.get(block.hash) is None
+                return is_wanted or block.proposer not in known.accused
             case CertificateRequest():
                 return True
             case _:

@@ -1,11 +1,11 @@
 """Bodies of proposed blocks: put together from a proposal's ids, or fetched whole.
 
-A proposal carries ids (BIP 152); the bodies come from the mempool, what is missing from the proposer,
-and failing that the whole block from any peer.
+A proposal carries ids (BIP 152); the bodies come from the mempool, what is missing from whoever sent the
+proposal, and failing that the whole block from any peer, configured ones before strangers.
 
 Invariant: what `fetch` returns is the block of that hash, its body the one that the header commits to; who
-sent another is asked last from then on. Leaves out: whether the block is valid, and when nobody needs it any
-more (`judge.py`).
+sent another is asked last from then on, and nobody else can bring that about. Leaves out: whether the block
+is valid, and when nobody needs it any more (`judge.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from node.store.positions import read_header
 
 FETCH_SECONDS: Final = 0.3  # a block crosses loopback in 10 ms; then another peer is asked
 FETCH_SECONDS_MAX: Final = 5.0
+QUESTIONS_MAX: Final = 3  # for a body's transactions: the mempool may lose some while others are on their way
 BAD_BODY_POINTS: Final = 50  # a second one bans the peer
 
 
@@ -36,6 +37,8 @@ class WantedBody:
     header: Header | None
     arrived: asyncio.Event = field(default_factory=asyncio.Event, kw_only=True)  # a frame about it came
     answers: dict[int, Transaction] = field(default_factory=dict, kw_only=True)  # by place in the block
+    asked: tuple[int, ...] = field(default=(), kw_only=True)  # places whose answer is waited for
+    questions: int = field(default=0, kw_only=True)  # asked so far
     whole: Block | None = field(default=None, kw_only=True)
     liars: set[bytes] = field(default_factory=set, kw_only=True)  # who sent a body that is not this block's
 
@@ -55,11 +58,11 @@ class BodyFetcher:
         if self._compact.offer(body) and work is not None:
             work.arrived.set()
 
-    def take_transactions(self, frame: BodyTransactions, work: WantedBody) -> None:
+    def take_transactions(self, frame: BodyTransactions, work: WantedBody, sender: bytes) -> None:
         """Transactions a proposal's source was asked for. Raises Rejected when they are not those."""
         compact = self._compact.get(frame.block_hash)
-        if compact is None:
-            return  # answered too late: the whole block was asked for meanwhile
+        if compact is None or compact.source != sender:
+            return  # too late: the whole block was asked for meanwhile; or from somebody who was not asked
         if len(frame.raws) != len(frame.indices):
             raise Rejected("has not one transaction per index", field="body_transactions")
         for index, raw in zip(frame.indices, frame.raws, strict=True):
@@ -71,9 +74,12 @@ class BodyFetcher:
             if transaction.id != compact.frame.ids[index]:
                 raise Rejected(f"transaction {index} is another", field="body_transactions")
             work.answers[index] = transaction
-        if compact.find_missing(work.answers, self._find_transaction)[1]:
-            # Its source lacks what its own body names. Asked again it would say the same, for ever: whoever
-            # else took the proposal has the whole block.
+        asked, work.asked = work.asked, ()
+        if not asked:
+            return  # nothing is waited for: kept, and no reason to wake anybody
+        if any(place not in work.answers for place in asked):
+            # Its source lacks what its own body names. Asked again it would say the same: whoever else took
+            # the proposal has the whole block.
             self._give_up_compact(compact, work)
         work.arrived.set()
 
@@ -109,10 +115,10 @@ class BodyFetcher:
                 self._ask_for_block(block_hash, work, attempt)
             work.arrived.clear()
             try:
-                async with asyncio.timeout(min(FETCH_SECONDS * 2**attempt, FETCH_SECONDS_MAX)):
+                async with asyncio.timeout(min(FETCH_SECONDS * 2 ** min(attempt, 10), FETCH_SECONDS_MAX)):
                     await work.arrived.wait()
             except TimeoutError:
-                attempt = min(attempt + 1, 10)
+                attempt += 1
 
     def _assemble(self, block_hash: bytes, work: WantedBody, attempt: int) -> Block | None:
         """The block from its compact body, if every transaction is here; else asks the source for the rest."""
@@ -121,7 +127,9 @@ class BodyFetcher:
             return None
         transactions, missing = compact.find_missing(work.answers, self._find_transaction)
         if missing:
-            if attempt == 0 and not work.answers:
+            if attempt == 0 and not work.asked and work.questions < QUESTIONS_MAX:
+                work.asked = missing
+                work.questions += 1
                 self._transport.send(compact.source, GetBodyTransactions(block_hash, missing))
             return None
         try:
@@ -136,13 +144,24 @@ class BodyFetcher:
         """Ask for the whole block from now on, and its source last."""
         work.liars.add(compact.source)
         work.answers.clear()
+        work.asked = ()
         self._compact.drop(compact.header.hash)
 
     def _ask_for_block(self, block_hash: bytes, work: WantedBody, attempt: int) -> None:
-        """Ask one peer for the whole block: who sent the proposal first, then the others in turn."""
+        """Ask one peer for the whole block: who sent the proposal first, then the others in turn.
+
+        A round is all configured peers and one of the others: many silent strangers cost no more than a few.
+        """
         compact = self._compact.get(block_hash)
         source = None if compact is None else compact.source
-        peers = [peer.node_key for peer in self._transport.peers()]
-        peers.sort(key=lambda key: (key in work.liars, key != source))
-        if peers:
-            self._transport.send(peers[attempt % len(peers)], GetBlock(block_hash))
+        known: list[bytes] = []
+        others: list[bytes] = []
+        for peer in self._transport.peers():
+            (known if peer.name and peer.node_key not in work.liars else others).append(peer.node_key)
+        if not known and not others:
+            return
+        known.sort(key=lambda key: key != source)
+        others.sort(key=lambda key: (key in work.liars, key != source))
+        rounds, place = divmod(attempt, len(known) + bool(others))
+        key = known[place] if place < len(known) else others[rounds % len(others)]
+        self._transport.send(key, GetBlock(block_hash))

@@ -41,6 +41,7 @@ STALL_SECONDS: Final = (
 )
 ANSWER_SECONDS: Final = 5.0  # 4 MB of blocks over a slow link; then another peer is asked
 DISTRUST_SECONDS: Final = 30.0  # whoever claims more than it delivers is not believed for so long
+DISTRUSTED_MAX: Final = 256  # keys, also of peers that left: four times the strangers that may be connected
 LIE_POINTS: Final = 100  # a batch that does not hold is no accident
 BATCHES_MAX: Final = 2  # one is executed, one is proven; 4 MB each
 
@@ -96,7 +97,7 @@ class CatchUp:
         self._refuse = refuse
         self._on_fault = on_fault
         self._heights: dict[bytes, int] = {}  # final heights that connected peers claim
-        self._distrusted: dict[bytes, float] = {}  # connected peers that owe us an answer, and until when
+        self._distrusted: dict[bytes, float] = {}  # who owes us an answer, connected or not, and until when
         self._request: _Request | None = None
         self._tasks: list[asyncio.Task[None]] = []  # a batch each, in their order
         self._is_proving = False  # the last of them is not proven yet: nobody knows where the next begins
@@ -117,10 +118,24 @@ class CatchUp:
         return self._tip or self._chain.finalized
 
     def find_epoch(self) -> int | None:
-        """The highest epoch that a peer claims to be in; None while we are alone or behind."""
-        if self.is_syncing or not self._transport.peers():
+        """The highest epoch that a peer claims to be in; None while we are alone or behind.
+
+        A stranger that is distrusted is not heard. A configured peer is: it may only have been slow, and
+        who signs again by this answer must not do so too early.
+        """
+        known, now = self._list_known(), asyncio.get_running_loop().time()
+        heights = [
+            height
+            for key, height in self._heights.items()
+            if key in known or self._distrusted.get(key, 0.0) <= now
+        ]
+        if self.is_syncing or not heights:
             return None
-        return epochs.compute_epoch(max(self._heights.values(), default=0) + 1, self._chain.epoch_blocks)
+        return epochs.compute_epoch(max(heights) + 1, self._chain.epoch_blocks)
+
+    def _list_known(self) -> set[bytes]:
+        """The connected peers that are configured here."""
+        return {peer.node_key for peer in self._transport.peers() if peer.name}
 
     def get_height(self, node_key: bytes) -> int | None:
         """The last final height that a peer told of."""
@@ -132,9 +147,10 @@ class CatchUp:
 
     def on_disconnected(self, peer: Peer) -> None:
         self._heights.pop(peer.node_key, None)
-        self._distrusted.pop(peer.node_key, None)
         if self._request is not None and self._request.peer == peer.node_key:
             self._request = None
+            if not peer.name:  # a configured peer's connection may cross with another, or its node restart
+                self._distrust(peer.node_key)
             self.check()
 
     def check(self) -> None:
@@ -152,7 +168,9 @@ class CatchUp:
         self._request = None
         gap = 1 if self._is_chasing or now - self._seen_at >= STALL_SECONDS else GAP_BLOCKS
         tip = self._get_tip()
-        ahead = self._list_ahead(tip, gap) or self._list_ahead(tip, gap, is_believed=False)
+        believed, known = self._list_ahead(tip, gap), self._list_known()
+        ahead = [key for key in believed if key in known] or believed
+        ahead = ahead or self._list_ahead(tip, gap, is_believed=False)
         if not ahead:
             self._is_chasing = False
             return
@@ -172,8 +190,10 @@ class CatchUp:
         ]
 
     def _distrust(self, peer: bytes) -> None:
-        if peer in self._heights:
-            self._distrusted[peer] = asyncio.get_running_loop().time() + DISTRUST_SECONDS
+        self._distrusted.pop(peer, None)  # the newest stands last
+        self._distrusted[peer] = asyncio.get_running_loop().time() + DISTRUST_SECONDS
+        if len(self._distrusted) > DISTRUSTED_MAX:
+            del self._distrusted[next(iter(self._distrusted))]
 
     def on_final_blocks(self, peer: Peer, frame: FinalBlocks) -> None:
         """A batch that was asked for: checked and applied in a task of its own."""
@@ -227,6 +247,7 @@ class CatchUp:
         self._is_proving = False
         if proven is None:
             return
+        self._distrusted.pop(peer.node_key, None)  # slow, and no liar
         self._tip = proven.blocks[-1].header
         self.check()
         await _wait(before)

@@ -161,11 +161,11 @@ class Judge:
         if header.hash not in self.invalid:
             self._bodies.offer(CompactBody(header, frame, source), self._work.get(header.hash))
 
-    def on_body_transactions(self, frame: BodyTransactions) -> None:
+    def on_body_transactions(self, frame: BodyTransactions, sender: bytes) -> None:
         """Transactions a proposal's source was asked for. Raises Rejected when they are not those."""
         work = self._work.get(frame.block_hash)
         if work is not None:  # else answered too late: the block was judged or dropped meanwhile
-            self._bodies.take_transactions(frame, work)
+            self._bodies.take_transactions(frame, work, sender)
 
     def on_block_body(self, frame: BlockBody) -> None:
         """A whole block that was asked for. Raises Rejected when it is not that block."""

@@ -33,7 +33,7 @@ from node.blocks.proposer import Proposer
 from node.config import NodeConfig
 from node.herald import Herald
 from node.network.frames import CompactProposal, EngineMessage, Frame
-from node.network.transport import Transport
+from node.network.transport import Peer, Transport
 from node.store.store import Store
 
 log = logging.getLogger("assay.node")
@@ -141,8 +141,17 @@ class EngineHost:
         if peers_max is None or len(peers) <= peers_max:
             self._network.broadcast(frame)
             return
-        for peer in self._rng.sample(peers, peers_max):
+        for peer in self._draw(peers, peers_max):
             self._network.send(peer.node_key, frame)
+
+    def _draw(self, peers: Sequence[Peer], count: int) -> Sequence[Peer]:
+        """So many of more, half of them configured ones: strangers cost nothing, and may all be silent."""
+        known = [peer for peer in peers if peer.name]
+        if len(known) in (0, len(peers)):
+            return self._rng.sample(peers, count)
+        first = self._rng.sample(known, min(count // 2, len(known)))
+        rest = [peer for peer in peers if peer not in first]
+        return [*first, *self._rng.sample(rest, count - len(first))]
 
     def send(self, peer: bytes, message: contract.Message) -> None:
         if self._is_late(message):
@@ -167,6 +176,8 @@ class EngineHost:
 
     def fetch_certificate(self, fetch: contract.FetchCertificate) -> None:
         peers = self._network.peers()
+        if fetch.attempt % 2 == 0:  # every other time a configured one, however many strangers came
+            peers = tuple(peer for peer in peers if peer.name) or peers
         if peers:
             # Peers prove node keys, not voting keys: a hint by validator index names nobody here.
             peer = self._rng.choice(peers)

@@ -38,7 +38,7 @@ class VotingKeys:
         """The key of ours that this set names, or None."""
         try:
             self._others = tuple(self._read_others())
-        except Rejected as problem:  # a running node goes on with what it has
+        except (Rejected, OSError) as problem:  # a running node goes on with what it has
             log.error("a voting key cannot be read", extra={"problem": str(problem)})
         own = ([] if self._first is None else [self._first]) + list(self._others)
         return next((key for key in own if validators.get_index(key.public_key) is not None), None)

@@ -29,6 +29,7 @@ class NetworkLimits:
     inbound_max: int = 64  # strangers that may follow us; known peers are always let in
     unproven_max: int = 16  # each may make us hold one frame of 4.5 MB for handshake_timeout_s
     handshake_timeout_s: float = 5.0  # two round trips and two signatures, on a machine that is busy
+    unproven_s: float = 2.0  # then, if all places are taken, who has proven no key gives way to who comes
     heartbeat_s: float = 20.0  # a ping when nothing came; no answer for half of it ends the connection
     settled_s: float = 15.0  # three handshakes: older connections did not cross with a new one
     ban_s: float = BAN_S
@@ -45,6 +46,33 @@ def is_better(new: Connection, old: Connection, own_key: bytes, settled_s: float
     if new.initiator_key == old.initiator_key or new.opened_at - old.opened_at >= settled_s:
         return True
     return new.initiator_key == min(own_key, new.peer.node_key)
+
+
+class Unproven:
+    """Connections that have proven no key yet: few, and the oldest gives way once it had time enough."""
+
+    def __init__(self, limits: NetworkLimits) -> None:
+        self._limits = limits
+        self._since: dict[asyncio.Timeout, float] = {}  # the oldest first
+
+    def make_room(self, now_s: float) -> bool:
+        """Whether one more may come; if need be the oldest is timed out at once."""
+        if len(self._since) < self._limits.unproven_max:
+            return True
+        oldest = next(iter(self._since))
+        if now_s - self._since[oldest] < self._limits.unproven_s:
+            return False
+        self.drop(oldest)
+        if not oldest.expired():
+            oldest.reschedule(now_s)
+        return True
+
+    def add(self, timeout: asyncio.Timeout, now_s: float) -> None:
+        """timeout: what bounds the connection's handshake; it is dropped before that is over."""
+        self._since[timeout] = now_s
+
+    def drop(self, timeout: asyncio.Timeout) -> None:
+        self._since.pop(timeout, None)
 
 
 class ConnectionTable:

@@ -21,6 +21,7 @@ from consensus.bft.messages import check_message, decode_message
 from consensus.block import Header, decode_header
 from consensus.errors import NotYet, Rejected
 from consensus.ledger.rules import Rules
+from consensus.vote import NULLIFY, Vote
 from node.blocks.catch_up import CatchUp
 from node.blocks.chain import Chain
 from node.blocks.judge import Judge
@@ -53,6 +54,7 @@ from node.network.transport import Peer, Transport
 log = logging.getLogger("assay.node")
 
 RECORDS_TOLD_MAX: Final = 64  # of the newest views, to a peer that has just connected
+NULLIFIES_KEPT: Final = 4096  # forty views that a hundred validators gave up; 1 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class FrameDoor:
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self._on_fault = on_fault
         self._rooms: Rooms | None = None
+        # A nullify may be needed again and again, for it asks for help: its signature is checked once.
+        self._nullifies: dict[bytes, None] = {}
         self.held = HeldFrames()
 
     def open(self, rooms: Rooms) -> None:
@@ -146,7 +150,7 @@ class FrameDoor:
             case BlockBody():
                 rooms.judge.on_block_body(frame)
             case BodyTransactions():
-                rooms.judge.on_body_transactions(frame)
+                rooms.judge.on_body_transactions(frame, peer.node_key)
             case FinalBlocks():
                 rooms.catching_up.on_final_blocks(peer, frame)
             case Hello() | Proof() | Welcome() | Goodbye():
@@ -171,8 +175,18 @@ class FrameDoor:
             return
         if not engine.is_needed(message):
             return  # known, old or far ahead: not worth a signature check
-        check_message(message, validators, rooms.rules.chain_id, crypto.verify)
+        is_nullify = isinstance(message, Vote) and message.subject.kind == NULLIFY
+        if not is_nullify or raw not in self._nullifies:
+            check_message(message, validators, rooms.rules.chain_id, crypto.verify)
+        if is_nullify:
+            self._keep_nullify(raw)
         if body is not None and isinstance(message, Proposal):
             header: Header = decode_header(message.payload)
             rooms.judge.offer_body(header, body, peer.node_key)
         rooms.post(Received(message, peer.node_key))
+
+    def _keep_nullify(self, raw: bytes) -> None:
+        """Remember these bytes, which name their epoch and so their signer's key, as checked."""
+        self._nullifies[raw] = None
+        if len(self._nullifies) > NULLIFIES_KEPT:
+            del self._nullifies[next(iter(self._nullifies))]

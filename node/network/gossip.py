@@ -258,7 +258,7 @@ class Gossip:
     def _flush_pushes(self) -> None:
         self._push_timer = None
         pushes, self._pushes = self._pushes, []
-        peers = self._transport.peers()
+        peers = sorted(self._transport.peers(), key=lambda peer: not peer.name)  # configured ones first
         to_push, to_tell = peers[:PUSH_PEERS_MAX], peers[PUSH_PEERS_MAX:]
         for batch in _split_bodies([tx.raw for tx in pushes]):
             frame = Transactions(batch)

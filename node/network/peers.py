@@ -18,7 +18,7 @@ from aiohttp import web
 
 from consensus.errors import Rejected
 from node.network.connection import CLOSE_TIMEOUT_S, Connection, Counters, Lost, end_socket, prove
-from node.network.connection_table import ConnectionTable, NetworkLimits
+from node.network.connection_table import ConnectionTable, NetworkLimits, Unproven
 from node.network.dialer import SETTLED_CODES, Backoff, KnownPeer
 from node.network.frames import (
     FRAME_BYTES_MAX,
@@ -73,7 +73,7 @@ class PeerNetwork:
         self._known = {peer.node_key: peer for peer in known_peers if peer.node_key != self._own_key}
         self._table = ConnectionTable(self._own_key, self._known, handler, self._limits, self.counters)
         self._problems: dict[bytes, str] = {}  # of known peers: why the last attempt failed
-        self._unproven_count = 0
+        self._unproven = Unproven(self._limits)
         self._tasks: set[asyncio.Task[None]] = set()  # one per known peer, one per accepted connection
         self._runner: web.AppRunner | None = None
         self._client: aiohttp.ClientSession | None = None
@@ -188,8 +188,6 @@ class PeerNetwork:
     # --- inbound ------------------------------------------------------------------------------------
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
-        if self._table.is_closed or self._unproven_count >= self._limits.unproven_max:
-            return web.Response(status=503, text="busy, come back later\n")
         socket = web.WebSocketResponse(
             compress=False,  # bodies are hashes and signatures; and compressed bytes hide their size
             max_msg_size=FRAME_BYTES_MAX,
@@ -200,6 +198,8 @@ class PeerNetwork:
             return web.Response(
                 status=426, text="nodes speak WebSocket here\n", headers={"Upgrade": "websocket"}
             )
+        if self._table.is_closed or not self._unproven.make_room(_now_s()):
+            return web.Response(status=503, text="busy, come back later\n")
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -214,12 +214,15 @@ class PeerNetwork:
 
     async def _serve_inbound(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         address = request.remote or "?"
-        self._unproven_count += 1
         try:
-            async with asyncio.timeout(self._limits.handshake_timeout_s):
-                await socket.prepare(request)
-                handshake = Handshake(self._identity, RESPONDER, self._random_bytes)
-                hello = await prove(socket, handshake, self.counters)
+            async with asyncio.timeout(self._limits.handshake_timeout_s) as timeout:
+                self._unproven.add(timeout, _now_s())
+                try:
+                    await socket.prepare(request)
+                    handshake = Handshake(self._identity, RESPONDER, self._random_bytes)
+                    hello = await prove(socket, handshake, self.counters)
+                finally:
+                    self._unproven.drop(timeout)
         except TimeoutError:
             self.counters.handshakes_failed += 1
             await end_socket(socket, Goodbye("timeout", "no proof of a node key in time"))
@@ -228,8 +231,6 @@ class PeerNetwork:
             log.info("refused a connection from %s: %s", address, error)
             await end_socket(socket, None)
             return
-        finally:
-            self._unproven_count -= 1
         if not self._links.is_whole(hello.node_key):
             await end_socket(socket, None)
             return

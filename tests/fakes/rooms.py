@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +30,11 @@ _Kind = TypeVar("_Kind")
 
 def make_peer(name: str) -> Peer:
     return Peer(name.encode().ljust(33, b"."), name, "memory", is_inbound=False)
+
+
+def make_stranger(name: str) -> Peer:
+    """One whom our settings do not name."""
+    return replace(make_peer(name), name="", is_inbound=True)
 
 
 class WrittenTransport:

@@ -10,7 +10,7 @@ import pytest
 from consensus.block import Header
 from consensus.transaction import sign_transaction
 from node.api import event_ring
-from node.blocks import compact_bodies, judge
+from node.blocks import catch_up, compact_bodies, judge
 from node.blocks.judge import InvalidBlock, _Work
 from node.full_node import FullNode
 from node.mempool.lines import Entry
@@ -163,7 +163,7 @@ def fill_budgets(node: FullNode) -> None:
 
 
 def fill_distrusted(node: FullNode) -> None:
-    node.catching_up._distrusted |= dict.fromkeys(make_ids(9), 1.0)
+    node.catching_up._distrusted |= dict.fromkeys(make_ids(catch_up.DISTRUSTED_MAX + 1), 1.0)
 
 
 def queue_for_a_peer(frames: int, size_bytes: int) -> Callable[[FullNode], None]:

@@ -15,10 +15,10 @@ from consensus.bft.simplex import EngineConfig, SimplexEngine
 from consensus.block import decode_header, encode_block
 from consensus.vote import NOTARIZE
 from node.blocks import catch_up
-from node.blocks.catch_up import GAP_BLOCKS, LIE_POINTS
+from node.blocks.catch_up import DISTRUSTED_MAX, GAP_BLOCKS, LIE_POINTS
 from node.network.frames import FINAL_BLOCKS_MAX, FinalBlocks, Frame, GetFinalBlocks, Status
 from tests.chain_factory import ChainFactory, forge
-from tests.fakes.rooms import Rooms, make_batch, make_peer
+from tests.fakes.rooms import Rooms, make_batch, make_peer, make_stranger
 
 
 @pytest.fixture
@@ -319,6 +319,87 @@ async def test_who_claims_more_than_it_delivers_keeps_nobody_syncing(rooms: Room
     claim(rooms, "bob", 5)
     asked(rooms)
     assert rooms.catch_up.is_syncing  # bob is still believed
+    rooms.catch_up.on_disconnected(make_peer("bob"))
+    rooms.catch_up.on_disconnected(make_peer("ann"))
+    claim(rooms, "ann", 2**50)
+    assert not rooms.catch_up.is_syncing  # to come again makes nobody believed
+
+
+async def test_a_stranger_that_leaves_owing_an_answer_is_not_believed_when_it_comes_again(
+    rooms: Rooms,
+) -> None:
+    stranger = make_stranger("mal")
+    rooms.transport.connected.append(stranger)
+    status = Status(0, 2**50, 2**50, 2**50, b"?" * 32)
+    rooms.catch_up.on_status(stranger, status)
+    assert asked(rooms) == [("mal", 1)]
+    assert rooms.catch_up.find_epoch() is None
+    rooms.catch_up.on_disconnected(stranger)
+    rooms.catch_up.on_status(stranger, status)
+    assert not rooms.catch_up.is_syncing
+    assert rooms.catch_up.find_epoch() is None  # nobody else has said anything
+    claim(rooms, "ann", 1)
+    assert rooms.catch_up.find_epoch() == 0
+
+
+async def test_a_configured_peer_that_was_slow_still_says_how_far_the_epochs_are(
+    tmp_path: Path, factory: ChainFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lost its journal signs again by this answer: too low a one would have it vote twice."""
+    rooms = Rooms(tmp_path / "epochs", factory, "ann", "bob")
+    monkeypatch.setattr(rooms.chain, "epoch_blocks", 10)
+    rooms.transport.connected.append(make_stranger("mal"))
+    claim(rooms, "ann", 25)
+    claim(rooms, "bob", 1)
+    rooms.catch_up.on_status(make_stranger("mal"), Status(0, 95, 95, 95, b"?" * 32))
+    for name in ("ann", "mal"):
+        assert asked(rooms) == [(name, 1)]
+        assert rooms.catch_up.find_epoch() is None
+        answer(rooms, name, FinalBlocks(1, (), b"", ()))
+    assert not rooms.catch_up.is_syncing
+    assert rooms.catch_up.find_epoch() == 2
+    await rooms.close()
+
+
+async def test_who_delivers_is_believed_again(rooms: Rooms, factory: ChainFactory) -> None:
+    factory.grow(12)
+    claim(rooms, "ann", 12)
+    answer(rooms, "ann", FinalBlocks(1, (), b"", ()))
+    asked(rooms)
+    assert not rooms.catch_up.is_syncing
+    rooms.catch_up.check()
+    assert asked(rooms) == [("ann", 1)]  # nobody else is ahead
+    answer(rooms, "ann", make_batch(factory, 1, 6))
+    await rooms.settle(lambda: rooms.chain.finalized.height == 6)
+    assert rooms.catch_up.is_syncing
+
+
+async def test_those_distrusted_are_forgotten_when_they_become_too_many(rooms: Rooms) -> None:
+    for number in range(2 * DISTRUSTED_MAX):
+        stranger = make_stranger(f"x{number}")
+        rooms.catch_up.on_status(stranger, Status(0, 99, 99, 99, b"?" * 32))
+        rooms.catch_up.on_final_blocks(stranger, FinalBlocks(1, (), b"", ()))
+        rooms.catch_up.on_disconnected(stranger)
+    distrusted = list(rooms.catch_up._distrusted)
+    newest = range(DISTRUSTED_MAX, 2 * DISTRUSTED_MAX)
+    assert distrusted == [make_peer(f"x{number}").node_key for number in newest]
+
+
+async def test_a_configured_peer_is_asked_before_any_stranger(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers = [make_stranger(f"x{number}") for number in range(60)]
+    rooms.transport.connected[:] = [*strangers, make_peer("ann")]
+    rooms.catch_up.on_status(strangers[0], Status(0, 99, 99, 99, b"?" * 32))
+    assert asked(rooms) == [("x0", 1)]  # nobody else has told anything yet
+    monkeypatch.setattr(catch_up, "ANSWER_SECONDS", 0.0)
+    for stranger in strangers[1:]:
+        rooms.catch_up.on_status(stranger, Status(0, 99, 99, 99, b"?" * 32))
+    claim(rooms, "ann", 9)
+    assert asked(rooms) == []
+    answer_nothing = FinalBlocks(1, (), b"", ())
+    rooms.catch_up.on_final_blocks(strangers[0], answer_nothing)
+    assert asked(rooms) == [("ann", 1)]
 
 
 async def test_a_peer_that_leaves_is_not_waited_for(rooms: Rooms) -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from consensus import crypto
+from consensus.bft.messages import encode_message
 from consensus.errors import Fault, Rejected
+from consensus.vote import FINALIZE, NO_BLOCK, NULLIFY, Subject, Vote
+from node.config import read_key
 from node.full_node import FullNode
-from node.home import NetworkPlan, create_network
-from node.network.frames import EngineMessage, Frame, Goodbye, Status
+from node.home import NetworkPlan, create_network, open_network
+from node.network.frame_door import NULLIFIES_KEPT
+from node.network.frames import BodyTransactions, EngineMessage, Frame, Goodbye, Status
 from node.network.handshake import Identity
 from node.network.memory_transport import MemoryTransport
 from node.network.transport import Handler, Peer
@@ -60,6 +65,63 @@ async def test_an_open_door_refuses_what_no_honest_node_sends(node: FullNode) ->
     await node.door.on_frame(PEER, Status(0, 9, 8, 8, bytes(32)))
     assert node.catching_up.get_height(PEER.node_key) == 8
     assert node.fault is None
+
+
+async def test_a_nullify_that_is_told_again_and_again_is_checked_once(
+    node: FullNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.start()
+    validators = node.rules.validators
+    keys = (read_key(home / "validator.key") for home in open_network(tmp_path / "net").homes)
+    key = next(key for key in keys if validators.get_index(key.public_key) != node.engines.own_index)
+    signer = validators.get_index(key.public_key)
+    assert signer is not None
+    checked: list[bytes] = []
+    verify = crypto.verify
+
+    def count(public_key: bytes, digest: bytes, signature: bytes) -> bool:
+        checked.append(digest)
+        return verify(public_key, digest, signature)
+
+    monkeypatch.setattr(crypto, "verify", count)
+
+    async def tell(kind: int, view: int, block_hash: bytes = NO_BLOCK) -> None:
+        subject = Subject(0, kind, view, block_hash)
+        signature = key.sign(subject.compute_digest(node.rules.chain_id))
+        raw = encode_message(Vote(subject, signer, signature))
+        await node.door.on_frame(PEER, EngineMessage(raw))
+
+    for view in (1, 2):
+        for _ in range(1_000):
+            await tell(NULLIFY, view)
+        assert len(checked) == view
+    await tell(FINALIZE, 1, b"b" * 32)  # contradicts it
+    assert len(checked) == 3
+    forged = Vote(Subject(0, NULLIFY, 3, NO_BLOCK), signer, bytes(63) + b"\1")
+    for _ in range(2):
+        with pytest.raises(Rejected):
+            await node.door.on_frame(PEER, EngineMessage(encode_message(forged)))
+    assert len(checked) == 5
+    assert node.fault is None
+
+
+async def test_checked_nullifies_are_forgotten_when_they_become_too_many(node: FullNode) -> None:
+    for number in range(2 * NULLIFIES_KEPT):
+        node.door._keep_nullify(number.to_bytes(4, "big"))
+    assert len(node.door._nullifies) == NULLIFIES_KEPT
+
+
+async def test_a_body_answer_is_handed_on_with_its_senders_key(
+    node: FullNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.start()
+    told: list[tuple[Frame, bytes]] = []
+    monkeypatch.setattr(
+        node.judge_room, "on_body_transactions", lambda frame, sender: told.append((frame, sender))
+    )
+    frame = BodyTransactions(bytes(32), (), ())
+    await node.door.on_frame(PEER, frame)
+    assert told == [(frame, PEER.node_key)]
 
 
 async def test_after_a_fault_nothing_more_is_taken(node: FullNode) -> None:

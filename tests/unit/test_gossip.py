@@ -65,9 +65,10 @@ class Sent:
 
     keys: tuple[bytes, ...]
     frames: list[tuple[bytes, Frame]] = field(default_factory=list)
+    names: dict[bytes, str] = field(default_factory=dict)  # of configured peers; all others are strangers
 
     def peers(self) -> tuple[Peer, ...]:
-        return tuple(Peer(key, "", "", True) for key in self.keys)
+        return tuple(Peer(key, self.names.get(key, ""), "", True) for key in self.keys)
 
     def broadcast(
         self, frame: Frame, priority: Priority | None = None, except_peer: bytes | None = None
@@ -140,6 +141,15 @@ async def test_in_a_large_network_bodies_go_to_some_and_ids_to_the_rest() -> Non
     side.time.advance(1)
     frames = [type(frame) for _, frame in side.sent.take()]
     assert frames == [Transactions] * gossips.PUSH_PEERS_MAX + [Announce] * 4
+
+
+async def test_strangers_who_came_first_do_not_displace_configured_peers_from_the_push() -> None:
+    strangers = tuple(bytes((number,)) * 33 for number in range(60))
+    side = Side(*strangers, A)
+    side.sent.names[A] = "known"
+    side.gossip.push([ONE])
+    side.time.advance(1)
+    assert (A, Transactions((ONE.raw,))) in side.sent.take()
 
 
 async def test_bodies_are_delivered_once_whoever_sends_them() -> None:

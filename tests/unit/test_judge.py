@@ -17,10 +17,18 @@ from consensus.transaction import sign_transaction
 from consensus.vote import FINALIZE
 from node.blocks import body_fetcher
 from node.blocks import judge as judging
+from node.blocks.body_fetcher import QUESTIONS_MAX, BodyFetcher, WantedBody
 from node.blocks.compact_bodies import BODIES_MAX, BODIES_PROPOSER_MAX, CompactBodies, CompactBody
 from node.network.frames import BlockBody, GetBlock, GetBodyTransactions
 from tests.chain_factory import ChainFactory, forge
-from tests.fakes.rooms import Rooms, make_body_answer, make_compact, make_peer
+from tests.fakes.rooms import (
+    Rooms,
+    WrittenTransport,
+    make_body_answer,
+    make_compact,
+    make_peer,
+    make_stranger,
+)
 
 VALID, INVALID = Judgement.VALID, Judgement.INVALID
 
@@ -72,9 +80,97 @@ async def test_what_is_missing_is_asked_of_the_sender_of_the_proposal(
     rooms.judge.judge(block.hash, block.header)
     await rooms.settle(lambda: rooms.transport.sent)
     assert rooms.transport.sent[0] == (make_peer("bob").node_key, GetBodyTransactions(block.hash, (1,)))
-    rooms.judge.on_body_transactions(make_body_answer(block, 1))
+    rooms.judge.on_body_transactions(make_body_answer(block, 1), make_peer("bob").node_key)
     await rooms.settle(rooms.judgements)
     assert rooms.judgements() == {block.hash: VALID}
+
+
+async def test_an_answer_of_somebody_who_was_not_asked_changes_nothing(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    (block,) = factory.grow(1)
+    offer(rooms, block)
+    rooms.judge.judge(block.hash, block.header)
+    await rooms.settle(lambda: rooms.transport.take(GetBodyTransactions))
+    for frame in (make_body_answer(block), make_body_answer(block, 0)):
+        rooms.judge.on_body_transactions(frame, make_peer("cid").node_key)
+    assert block.hash in rooms.judge._bodies._compact
+    assert rooms.judge._work[block.hash].liars == set()
+    rooms.judge.on_body_transactions(make_body_answer(block, 0, 1), make_peer("bob").node_key)
+    await rooms.settle(rooms.judgements)
+    assert rooms.judgements() == {block.hash: VALID}
+
+
+async def test_what_left_the_mempool_while_the_rest_was_on_its_way_is_asked_for_too(
+    rooms: Rooms, factory: ChainFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_fetcher, "FETCH_SECONDS", 5.0)
+    (block,) = factory.grow(1)
+    rooms.mempool[block.transactions[0].id] = block.transactions[0]
+    offer(rooms, block)
+    rooms.judge.judge(block.hash, block.header)
+    await rooms.settle(lambda: rooms.transport.sent)
+    bob = make_peer("bob").node_key
+    rooms.mempool.clear()  # it expired, say
+    rooms.judge.on_body_transactions(make_body_answer(block, 1), bob)
+    await rooms.settle(lambda: len(rooms.transport.sent) == 2)
+    asked = [frame.indices for _, frame in rooms.transport.take(GetBodyTransactions)]
+    assert asked == [(1,), (0,)]
+    rooms.judge.on_body_transactions(make_body_answer(block, 0), bob)
+    await rooms.settle(rooms.judgements)
+    assert rooms.judgements() == {block.hash: VALID}
+
+
+async def test_a_source_that_lacks_what_its_body_names_is_asked_last(
+    rooms: Rooms, factory: ChainFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_fetcher, "FETCH_SECONDS", 5.0)
+    (block,) = factory.grow(1)
+    offer(rooms, block)
+    rooms.judge.judge(block.hash, block.header)
+    await rooms.settle(lambda: rooms.transport.take(GetBodyTransactions))
+    monkeypatch.setattr(body_fetcher, "FETCH_SECONDS", 0.01)
+    rooms.judge.on_body_transactions(make_body_answer(block, 0), make_peer("bob").node_key)
+    asked: list[str] = []
+    while len(asked) < 3:
+        await rooms.settle(lambda: rooms.transport.sent)
+        asked += [name for name, _ in rooms.transport.take(GetBlock)]
+    assert asked == ["ann", "cid", "bob"]
+    assert rooms.transport.take(GetBodyTransactions) == []  # it would say the same again
+
+
+async def test_a_mempool_that_goes_on_losing_transactions_is_asked_about_a_few_times_only(
+    factory: ChainFactory,
+) -> None:
+    (block,) = factory.grow(1)
+    transport = WrittenTransport("bob")
+    fetcher = BodyFetcher(lambda _: None, transport)
+    bob = make_peer("bob").node_key
+    fetcher.offer(CompactBody(block.header, make_compact(block), bob), None)
+    work = WantedBody(block.header)
+    for _ in range(10 * QUESTIONS_MAX):
+        assert fetcher._assemble(block.hash, work, attempt=0) is None
+        if work.asked:
+            fetcher.take_transactions(make_body_answer(block, *work.asked), work, bob)
+        work.answers.clear()  # as if others were missing each time
+    assert len(transport.sent) == QUESTIONS_MAX
+
+
+async def test_many_silent_strangers_keep_nobody_from_asking_a_configured_peer(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    (block,) = factory.grow(1)
+    strangers = [make_stranger(f"x{number}") for number in range(60)]
+    rooms.transport.connected = [*strangers, make_peer("bob")]
+    offer(rooms, block, "x7")
+    rooms.judge.judge(block.hash, block.header)
+    asked: list[str] = []
+    while len(asked) < 4:
+        await rooms.settle(lambda: any(isinstance(frame, GetBlock) for _, frame in rooms.transport.sent))
+        asked += [name for name, _ in rooms.transport.take(GetBlock)]
+    assert asked[:2].count("bob") == 1
+    assert asked[2:4].count("bob") == 1
+    assert len(set(asked)) == 3  # the strangers have their turns, too
 
 
 async def test_when_the_sender_is_silent_the_whole_block_is_asked_of_the_others_in_turn(
@@ -139,8 +235,8 @@ async def test_wrong_transactions_of_a_body_are_refused(rooms: Rooms, factory: C
         replace(make_body_answer(block, 0), raws=(b"\x00",)),
     ):
         with pytest.raises(Rejected):
-            rooms.judge.on_body_transactions(bad)
-    rooms.judge.on_body_transactions(make_body_answer(block, 0, 1))
+            rooms.judge.on_body_transactions(bad, make_peer("bob").node_key)
+    rooms.judge.on_body_transactions(make_body_answer(block, 0, 1), make_peer("bob").node_key)
     await rooms.settle(rooms.judgements)
     assert rooms.judgements() == {block.hash: VALID}
 

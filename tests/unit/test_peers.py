@@ -361,6 +361,25 @@ async def test_unproven_connections_are_bounded_in_number_and_time() -> None:
             assert decode_frame(message.data) == Goodbye("timeout", "no proof of a node key in time")
 
 
+async def test_silent_sockets_that_had_their_time_give_way_to_who_comes() -> None:
+    limits = NetworkLimits(handshake_timeout_s=10 * PATIENCE_S, unproven_s=0.0)
+    a = Node(1, limits=limits)
+    async with running(a), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{a.net.port}/"
+        silent = [await session.ws_connect(url) for _ in range(limits.unproven_max)]
+        b = Node(2, known=[a])
+        async with running(b):
+            await b.until_peers(1)
+            assert b.net.counters.dials_failed == 0
+            message = await silent[0].receive(PATIENCE_S)  # the oldest
+            assert decode_frame(message.data) == Goodbye("timeout", "no proof of a node key in time")
+            assert not any(socket.closed for socket in silent[1:])
+            for _ in range(3 * limits.unproven_max):
+                await session.ws_connect(url)
+            assert len(a.net._unproven._since) <= limits.unproven_max
+            assert a.faults == []
+
+
 async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
     a = Node(1, limits=NetworkLimits(heartbeat_s=0.1))
     async with running(a), aiohttp.ClientSession() as session:

@@ -810,6 +810,71 @@ def test_a_vote_is_needed_once_and_again_when_it_contradicts(bench: Bench) -> No
     assert not bench.engine.is_needed(bench.vote(1, NOTARIZE, 1000, bench.block(1000)))
 
 
+def test_a_repeated_nullify_is_needed_only_where_it_asks_for_help(bench: Bench) -> None:
+    nullify = bench.vote(1, NULLIFY, 1)
+    assert bench.engine.is_needed(nullify)
+    bench.receive(nullify)
+    assert not bench.engine.is_needed(nullify)
+    assert bench.receive(nullify) == []
+    finalize = bench.vote(1, FINALIZE, 1, bench.block(1))
+    assert bench.engine.is_needed(finalize)
+    assert of_type(bench.receive(finalize), ReportEvidence)
+    bench.receive(bench.certificate(NOTARIZE, 1, bench.block(1)))
+    assert bench.engine.is_needed(nullify)  # its signer may not know how to go on
+    assert of_type(bench.receive(nullify), Send)
+
+
+def test_who_is_accused_in_a_view_gets_no_more_contradictions_checked(bench: Bench) -> None:
+    first, second, third = (bench.vote(1, NOTARIZE, 1, bench.block(1, salt=salt)) for salt in range(3))
+    bench.receive(first)
+    assert bench.engine.is_needed(second)
+    assert of_type(bench.receive(second), ReportEvidence)
+    for vote in (second, third):
+        assert not bench.engine.is_needed(vote)
+        assert bench.receive(vote) == []
+    assert bench.engine.is_needed(bench.vote(1, FINALIZE, 1, bench.block(1)))  # it still counts
+    assert bench.engine.is_needed(bench.vote(2, NOTARIZE, 1, bench.block(1, salt=2)))
+
+
+def test_a_second_proposal_is_needed_as_evidence_once_and_again_when_a_quorum_certified_it(
+    bench: Bench,
+) -> None:
+    first, second, third = (bench.block(1, salt=salt) for salt in range(3))
+    bench.receive(bench.proposal(first))
+    assert bench.engine.is_needed(bench.proposal(second))
+    assert of_type(bench.receive(bench.proposal(second)), ReportEvidence)
+    for block in (second, third):
+        assert not bench.engine.is_needed(bench.proposal(block))
+        assert bench.receive(bench.proposal(block)) == []
+    bench.receive(bench.certificate(NOTARIZE, 1, second))
+    assert bench.engine.is_needed(bench.proposal(second))
+    assert judges(bench.receive(bench.proposal(second))) == [second.hash]
+    assert not bench.engine.is_needed(bench.proposal(second))
+    assert not bench.engine.is_needed(bench.proposal(third))
+
+
+@pytest.mark.parametrize("view", [1, 2, 64])
+def test_a_proposal_of_somebody_who_does_not_lead_its_view_is_not_needed(bench: Bench, view: int) -> None:
+    leader = bench.block(view).proposer
+    for proposer in range(4):
+        block = replace(bench.block(view), proposer=proposer)
+        proposal = replace(bench.proposal(bench.block(view)), block=block)
+        assert bench.engine.is_needed(proposal) == (proposer == leader)
+
+
+def test_a_proposal_from_far_ahead_is_needed_for_certificates_that_are_news(bench: Bench) -> None:
+    parent = bench.block(1)
+    certificate, gap = bench.certificate(NOTARIZE, 1, parent), bench.certificate(NULLIFY, 2)
+    far = bench.proposal(bench.block(1_001, parent), certificate, [gap])
+    assert bench.engine.is_needed(far)
+    bench.receive(certificate)
+    assert bench.engine.is_needed(far)
+    bench.receive(far)
+    assert bench.engine.view == 3
+    assert not bench.engine.is_needed(far)
+    assert bench.receive(far) == []
+
+
 def test_what_is_not_needed_changes_nothing(bench: Bench) -> None:
     block = bench.notarize(1)
     items = [bench.proposal(block), bench.certificate(NOTARIZE, 1, block), bench.vote(0, NOTARIZE, 1, block)]

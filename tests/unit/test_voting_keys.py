@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import stat
 from collections.abc import Sequence
@@ -54,6 +55,23 @@ def test_a_file_that_goes_bad_does_not_stop_a_running_node_and_keeps_a_new_one_d
     assert keys.find(make_set(KEYS[1])) == KEYS[1]
     with pytest.raises(Rejected):
         VotingKeys(KEYS[0], read)
+
+
+def test_a_home_that_cannot_be_listed_leaves_a_running_node_the_keys_that_it_has(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers: list[Sequence[PrivateKey]] = [KEYS[1:2]]
+
+    def read() -> Sequence[PrivateKey]:
+        if not answers:
+            raise OSError(errno.EMFILE, "Too many open files", "/home")
+        return answers.pop()
+
+    keys = VotingKeys(KEYS[0], read)
+    assert keys.find(make_set(KEYS[1])) == KEYS[1]
+    assert keys.find(make_set(KEYS[0])) == KEYS[0]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "Too many open files" in caplog.records[0].problem  # type: ignore[attr-defined]
 
 
 def test_a_key_is_made_once_for_each_rotation_and_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from consensus.bft.replica import VIEWS_AHEAD_MAX
 from node.api import event_ring
-from node.blocks import compact_bodies, judge
+from node.blocks import catch_up, compact_bodies, judge
 from node.engine import held_frames
 from node.full_node import FullNode
 from node.mempool import queues, refusals
@@ -43,7 +43,7 @@ def list_weights(node: FullNode) -> Iterator[Weight]:
     yield "frames of the next epoch", len(node.door.held), held_frames.PEER_FRAMES_MAX * max(1, peers)
     yield "peers' heights", len(node.catching_up._heights), peers
     yield "peers' budgets", len(node.serving._budgets), peers
-    yield "distrusted peers", len(node.catching_up._distrusted), peers
+    yield "distrusted peers", len(node.catching_up._distrusted), catch_up.DISTRUSTED_MAX
     for report in node.network.describe():
         yield "frames waiting for a peer", report.queued_frames, QUEUE_FRAMES_MAX
         yield "bytes waiting for a peer", report.queued_bytes, QUEUE_BYTES_MAX
