@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus.block import Block, Header
 from consensus.ledger.state import View
 from consensus.vote import Certificate
-from node.blocks.chain import Chain
+from node.blocks.chain import Chain, ValidBlock
 from node.blocks.judge import Judge
 
 log = logging.getLogger("assay.finality")
+
+WAITING_MAX: Final = 64  # finalizations; as many heights ahead as the judge fetches blocks for
 
 
 class FinalStore(Protocol):
@@ -32,7 +34,11 @@ class FinalStore(Protocol):
 
 
 class Finality:
-    """Holds the newest finalization whose blocks are not all here yet."""
+    """Holds the newest finalizations whose blocks are not all here yet.
+
+    Not the very newest alone: with each block a little later than the finalization after it, nothing would be
+    committed but by catching up.
+    """
 
     def __init__(
         self,
@@ -48,7 +54,7 @@ class Finality:
         self._judge = judge
         self._on_final = on_final
         self._before_final = before_final
-        self._waiting: Certificate | None = None
+        self._waiting: dict[tuple[int, int], Certificate] = {}  # by epoch and view
         self._is_paused = False
 
     def finalize(self, certificate: Certificate) -> None:
@@ -56,9 +62,9 @@ class Finality:
         subject = certificate.subject
         if self._chain.is_past(subject.epoch, subject.view):
             return
-        waiting = None if self._waiting is None else self._waiting.subject
-        if waiting is None or (subject.epoch, subject.view) > (waiting.epoch, waiting.view):
-            self._waiting = certificate
+        self._waiting[subject.epoch, subject.view] = certificate
+        if len(self._waiting) > WAITING_MAX:
+            del self._waiting[min(self._waiting)]
         self.retry()
 
     def pause(self) -> None:
@@ -74,18 +80,19 @@ class Finality:
 
     def retry(self) -> None:
         """Call when the chain has grown: what waited may be complete now."""
-        certificate = self._waiting
-        if certificate is None or self._is_paused:
+        if self._is_paused:
             return
-        subject = certificate.subject
-        if self._chain.is_past(subject.epoch, subject.view):
-            self._waiting = None
-            return
-        branch = self._chain.get_branch(subject.block_hash)
-        if not branch:
-            self._judge.fetch(subject.block_hash, epoch=subject.epoch, view=subject.view)
-            return
-        self._waiting = None
+        for place in sorted(self._waiting, reverse=True):
+            if self._chain.is_past(*place):
+                del self._waiting[place]
+            elif branch := self._chain.get_branch(self._waiting[place].subject.block_hash):
+                self._commit(self._waiting.pop(place), branch)
+                break  # what is older is past now
+        if self._waiting:
+            newest = self._waiting[max(self._waiting)].subject
+            self._judge.fetch(newest.block_hash, epoch=newest.epoch, view=newest.view)
+
+    def _commit(self, certificate: Certificate, branch: Sequence[ValidBlock]) -> None:
         final = tuple(entry.block for entry in branch if not entry.delta.is_tail)
         tails = [entry.block.header for entry in branch if entry.delta.is_tail]
         self._store.put_final(certificate, final, tails[-1:])  # it names the boundary block: decision 45

@@ -247,6 +247,9 @@ class Judge:
         except Rejected as reason:
             self.refuse(header, str(reason))
             return
+        except NotYet as reason:  # of an epoch that is not known here: nothing that is needed now
+            log.warning("block left", extra={"block": block_hash.hex(), "reason": str(reason)})
+            return
         self._tell_if_final(header)
 
     def _take_valid(self, block: Block, delta: Delta) -> None:
@@ -279,7 +282,10 @@ class Judge:
             if may_be_tail:
                 is_abandoned = self._chain.is_past(header.epoch, header.parent_view)
             else:
-                is_abandoned = header.height == final.height + 1
+                # An epoch's first block stands on a final one. Only the proposer vouches for the parent that
+                # it names, so that nothing is fetched at its word.
+                is_first = header.parent_view == blocks.GENESIS_VIEW
+                is_abandoned = is_first or header.height == final.height + 1
             if is_abandoned:
                 return None  # a quorum may have notarized its branch: not invalid
             is_near = header.height <= final.height + AHEAD_BLOCKS_MAX

@@ -67,7 +67,9 @@ def read_block_file(
         file.truncate(damage.offset)
     if file.size == 0:
         file.append(IDENTITY, 0, encode_identity(rules))
-        file.sync()
+    # A process that was killed may have left records that only the system's memory holds: before anything is
+    # vouched for on their strength they are durable.
+    file.sync()
 
 
 def _take(record: Record, positions: Positions, rules: Rules, path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from consensus.block import encode_block
 from consensus.errors import Fault
+from node.blocks import finality
 from node.network.frames import BlockBody, GetBlock
 from tests.chain_factory import ChainFactory
 from tests.fakes.rooms import Rooms
@@ -49,6 +50,29 @@ async def test_missing_bodies_are_fetched_and_then_committed(rooms: Rooms, facto
         rooms.judge.on_block_body(BlockBody(block.hash, encode_block(block)))
     await rooms.settle(lambda: rooms.finals)
     assert rooms.finals == blocks
+
+
+async def test_a_node_whose_blocks_come_one_finalization_late_commits_them_all_the_same(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    blocks = factory.grow(5)
+    for height in range(1, 6):
+        rooms.finality.finalize(factory.finalizations[height - 1])
+        await rooms.judge_all(*blocks[height - 2 : height - 1])
+        assert rooms.chain.finalized.height == height - 1
+
+
+async def test_only_so_many_finalizations_wait_and_the_oldest_go(
+    rooms: Rooms, factory: ChainFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finality, "WAITING_MAX", 2)
+    blocks = factory.grow(4)
+    for certificate in factory.finalizations[:3]:
+        rooms.finality.finalize(certificate)
+    await rooms.judge_all(blocks[0])
+    assert rooms.finals == []
+    await rooms.judge_all(blocks[1])
+    assert rooms.finals == blocks[:2]
 
 
 async def test_a_newer_certificate_takes_the_place_of_the_one_that_waits(

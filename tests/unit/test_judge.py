@@ -257,6 +257,34 @@ async def test_a_block_waits_for_its_parent_and_the_parent_is_fetched(
     assert rooms.count(BlockFetched) == 2
 
 
+async def test_nothing_is_fetched_at_the_word_of_a_proposer_who_calls_its_block_an_epochs_first(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    """Such a block carries no certificate of its parent: anybody's turn would be enough to fill a node."""
+    block = factory.grow(1)[0]
+    for height in (2, 60):
+        lie = replace(block, header=replace(block.header, height=height, parent_hash=b"?" * 32))
+        offer(rooms, lie)
+        rooms.judge.judge(lie.hash, lie.header)
+        deliver(rooms, lie)
+    await rooms.settle(lambda: not rooms.judge._work)
+    assert rooms.transport.take(GetBlock) == []
+    assert (rooms.judgements(), rooms.judge.invalid) == ({}, {})
+
+
+async def test_a_fetched_block_of_an_epoch_that_is_not_known_here_is_left_alone(
+    rooms: Rooms, factory: ChainFactory
+) -> None:
+    rooms.judge._read_block = rooms.chain.read_block
+    block = factory.grow(1)[0]
+    stranger = replace(block, header=replace(block.header, epoch=5))
+    rooms.judge.fetch(stranger.hash)
+    deliver(rooms, stranger)
+    await rooms.settle(lambda: not rooms.judge._work)
+    assert rooms.faults == []
+    assert rooms.posted == []
+
+
 async def test_an_invalid_block_is_named_with_its_difference_and_its_children_are_invalid_too(
     rooms: Rooms, factory: ChainFactory
 ) -> None:

@@ -267,6 +267,19 @@ def test_a_failed_sync_is_a_fault_for_good(factory: ChainFactory, home: Path) ->
     store.close()
 
 
+def test_what_a_killed_process_wrote_and_did_not_sync_is_durable_once_it_was_read(
+    factory: ChainFactory, home: Path, filled: Store
+) -> None:
+    written = (home / "blocks.log").read_bytes()
+    disk = MemoryDisk()
+    disk.open_log(home / "other" / "blocks.log").append(written)
+    assert disk.get_durable_bytes(home / "other" / "blocks.log") == 0
+    store = Store.open(home / "other", factory.rules, disk=disk)
+    assert store.get_block(factory.blocks[-1].hash) == factory.blocks[-1]
+    assert disk.get_durable_bytes(home / "other" / "blocks.log") == len(written)
+    store.close()
+
+
 def checkpoints(home: Path) -> list[Path]:
     return sorted((home / "checkpoints").glob("*.state"))
 
