@@ -112,7 +112,8 @@ async def measure_open(
     sizes = bench.sizes
     processes = sizes.load_processes
     batch = max(1, round(rate * sizes.latency_tick_s / processes))
-    end = min(first + round(rate * seconds), sizes.signed_max)
+    end = first + round(rate * seconds)
+    workload.provide_transactions(bench.folder, bench.seed, end)
     load = Load(path, first, end, batch, processes, OPEN, rate)
     run = await driver.drive(running.urls, load, seconds)
     check_complete(run)

@@ -3,7 +3,7 @@
 Invariant: an answer is bounded in bytes whatever is asked, nothing is computed for it beyond reading,
 final blocks end with their epoch (who asks knows its set, and the next only from its boundary on), and a peer gets so many bytes a second: a request of 40 bytes must not buy 4 MB of work without end.
 "I do not have it" is an empty answer, never an error; a request above the budget gets none, and its
-sender asks somebody else. Leaves out: certificates and votes, which the engine answers.
+sender asks somebody else. Leaves out: votes, and finding certificates; the engine answers with those.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from node.store.store import Store
 BATCH_BYTES_MAX: Final = 1_000_000  # a batch is checked in half a second; a larger one would time out
 BUDGET_BYTES: Final = 16_000_000  # at once: four full blocks, more than a judge ever lacks
 BUDGET_BYTES_PER_MS: Final = 8_000  # catching up takes a quarter of it
+SIGNER_BYTES: Final = 70  # of a certificate, for each of its signers
 REQUEST_BYTES: Final = 4_000  # what any request costs: looking up what we do not have takes time too
 
 
@@ -120,6 +121,13 @@ class Serving:
         if found is None:
             return None
         return last, found[0], tuple(header.raw for header in self._store.get_links(last))
+
+    def spend_certificate(self, peer: Peer, signers: int) -> bool:
+        """Whether a peer that asks for a certificate may have it; then it is on its budget."""
+        if not self._has_budget(peer):
+            return False
+        self._spend(peer, signers * SIGNER_BYTES)
+        return True
 
     # --- so many bytes a second -----------------------------------------------------------------------
 

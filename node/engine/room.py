@@ -215,6 +215,12 @@ class EngineRoom:
         if running is not None:
             running.runtime.post(event)
 
+    async def wait_for_room(self) -> None:
+        """As Runtime has it, of every engine that runs."""
+        for running in (self._current, self._old):
+            if running is not None:
+                await running.runtime.wait_for_room()
+
     def on_final(self) -> None:
         """Blocks became final: go on to the next epoch if they ended this one."""
         if self._means.chain.epoch == self._current.epoch or self._is_stopped:

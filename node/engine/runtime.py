@@ -41,6 +41,7 @@ from consensus.bft.restore import Record
 log = logging.getLogger("assay.runtime")
 
 TURN_EVENTS_MAX: Final = 64  # a burst of votes shares one sync; a longer turn would delay timers
+WAITING_EVENTS_MAX: Final = 256  # four turns, some 10 ms: then who reads a peer's frames waits
 
 
 class RecordLog(Protocol):
@@ -84,6 +85,8 @@ class Runtime:
         self._host = host
         self._on_fault = on_fault
         self._events: deque[Event] = deque()
+        self._room = asyncio.Event()  # set while few events wait
+        self._room.set()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._turn_due = False
         self._started = False
@@ -102,11 +105,22 @@ class Runtime:
             handle.cancel()
         self._timers.clear()
         self._events.clear()
+        self._room.set()
+
+    async def wait_for_room(self) -> None:
+        """For who posts what peers say: returns once few enough events wait, or none are taken any more.
+
+        So a peer that talks without end is held by its own connection, and nothing waits long behind it. Never
+        awaited by what the engine waits for.
+        """
+        await self._room.wait()
 
     def post(self, event: Event) -> None:
         """Hand the engine an event; it is stepped in this loop's next turn, and not before `start`."""
         if not self._stopped:
             self._events.append(event)
+            if len(self._events) >= WAITING_EVENTS_MAX:
+                self._room.clear()
             self._schedule_turn()
 
     def _schedule_turn(self) -> None:
@@ -120,6 +134,8 @@ class Runtime:
         try:
             for _ in range(min(len(self._events), TURN_EVENTS_MAX)):
                 effects.extend(self._engine.step(self._events.popleft()))
+            if len(self._events) < WAITING_EVENTS_MAX:
+                self._room.set()
             self._perform(effects)
         except Exception as error:  # the node must stop: it may not speak again with an unsure journal
             self.stop()

@@ -16,7 +16,7 @@ from typing import Final, assert_never
 
 from consensus import crypto
 from consensus.bft import contract
-from consensus.bft.contract import Proposal, Received
+from consensus.bft.contract import CertificateRequest, Proposal, Received
 from consensus.bft.messages import check_message, decode_message
 from consensus.block import Header, decode_header
 from consensus.errors import NotYet, Rejected
@@ -137,6 +137,7 @@ class FrameDoor:
         match frame:
             case EngineMessage() | CompactProposal():
                 self._take_engine_frame(rooms, peer, frame)
+                await rooms.engines.wait_for_room()
             case Transactions() | Announce() | GetTransactions():
                 await rooms.gossip.on_frame(peer, frame)
             case Status():
@@ -175,6 +176,10 @@ class FrameDoor:
             return
         if not engine.is_needed(message):
             return  # known, old or far ahead: not worth a signature check
+        if isinstance(message, CertificateRequest) and not rooms.serving.spend_certificate(
+            peer, len(validators.validators)
+        ):
+            return
         is_nullify = isinstance(message, Vote) and message.subject.kind == NULLIFY
         if not is_nullify or raw not in self._nullifies:
             check_message(message, validators, rooms.rules.chain_id, crypto.verify)

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiohttp import WSMessage, WSMsgType
 
 from consensus import crypto
+from consensus.bft.contract import CertificateRequest, Event, Timer, TimerFired
 from consensus.bft.messages import encode_message
 from consensus.errors import Fault, Rejected
-from consensus.vote import FINALIZE, NO_BLOCK, NULLIFY, Subject, Vote
+from consensus.vote import FINALIZE, NO_BLOCK, NOTARIZE, NULLIFY, Subject, Vote
+from node.blocks import serving
 from node.config import read_key
+from node.engine.runtime import WAITING_EVENTS_MAX
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network, open_network
+from node.network.connection import Connection, Counters, Lost
 from node.network.frame_door import NULLIFIES_KEPT
 from node.network.frames import BodyTransactions, EngineMessage, Frame, Goodbye, Status
 from node.network.handshake import Identity
 from node.network.memory_transport import MemoryTransport
 from node.network.transport import Handler, Peer
+from node.network.wire import encode_frame
 from node.node_files import read_node_files
 from node.simulation.memory_disk import MemoryDisk
 from node.simulation.process_disk import ProcessDisk
 
 PEER = Peer(bytes(33), "peer", "memory", is_inbound=True)
+
+
+class FullSocket:
+    """Holds so many frames, and gives each without a pause."""
+
+    FRAMES = 20_000
+    close_code = 1000
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.left = self.FRAMES
+
+    async def receive(self) -> WSMessage:
+        self.left -= 1
+        if self.left < 0:
+            return WSMessage(WSMsgType.CLOSED, None, None)
+        return WSMessage(WSMsgType.BINARY, self.data, None)
+
+
 GARBAGE: tuple[Frame, ...] = (EngineMessage(b"nonsense"), Goodbye("bye", "why"))
 
 
@@ -109,6 +137,35 @@ async def test_checked_nullifies_are_forgotten_when_they_become_too_many(node: F
     for number in range(2 * NULLIFIES_KEPT):
         node.door._keep_nullify(number.to_bytes(4, "big"))
     assert len(node.door._nullifies) == NULLIFIES_KEPT
+
+
+async def test_a_peer_that_asks_without_end_waits_itself_and_nobody_behind_it(
+    node: FullNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames are in the buffer, as aiohttp has them: reading one does not suspend."""
+    await node.start()
+    monkeypatch.setattr(serving, "BUDGET_BYTES", 10**12)
+    engine, longest, timers_ahead = node.engine, 0, []
+    step = engine.step
+
+    def watch(event: Event) -> object:
+        nonlocal longest
+        longest = max(longest, len(node.runtime._events))
+        if isinstance(event, TimerFired):
+            timers_ahead.append(socket.left)
+        return step(event)
+
+    monkeypatch.setattr(node.runtime, "_engine", SimpleNamespace(step=watch))
+    socket = FullSocket(encode_frame(EngineMessage(encode_message(CertificateRequest(0, 1, NOTARIZE)))))
+    connection = Connection(PEER, cast(Any, socket), Counters(), initiator_key=b"", opened_at=0)
+    reader = asyncio.create_task(connection._read(node.door.on_frame, lambda *_: None))
+    await asyncio.sleep(0)
+    node.runtime.post(TimerFired(Timer.INTERVAL, 1))
+    with pytest.raises(Lost):
+        await reader
+    assert longest <= WAITING_EVENTS_MAX
+    assert timers_ahead[0] > FullSocket.FRAMES // 2
+    assert node.fault is None
 
 
 async def test_a_body_answer_is_handed_on_with_its_senders_key(

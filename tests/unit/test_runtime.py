@@ -22,7 +22,7 @@ from consensus.bft.contract import (
 from consensus.bft.restore import Record
 from consensus.errors import Fault
 from consensus.vote import NOTARIZE, Subject, Vote
-from node.engine.runtime import TURN_EVENTS_MAX, Runtime
+from node.engine.runtime import TURN_EVENTS_MAX, WAITING_EVENTS_MAX, Runtime
 
 REQUEST = CertificateRequest(0, 1, NOTARIZE)
 RECORD = Vote(Subject(0, NOTARIZE, 1, bytes(32)), 0, bytes(64))
@@ -200,3 +200,19 @@ async def test_stopping_cancels_timers_and_drops_what_waits() -> None:
     world.runtime.stop()
     await asyncio.sleep(0.01)
     assert await world.run() == []
+
+
+async def test_who_posts_what_peers_say_waits_while_much_is_unstepped_and_not_after_the_end() -> None:
+    world = World()
+    for view in range(WAITING_EVENTS_MAX):
+        world.runtime.post(TimerFired(Timer.RETRY, view))
+    waiting = asyncio.ensure_future(world.runtime.wait_for_room())
+    await world.run()
+    assert not waiting.done()  # nothing is stepped before the start
+    world.runtime.start(())
+    await waiting
+    for view in range(2 * WAITING_EVENTS_MAX):
+        world.runtime.post(TimerFired(Timer.RETRY, view))
+    waiting = asyncio.ensure_future(world.runtime.wait_for_room())
+    world.runtime.stop()
+    await waiting

@@ -147,6 +147,15 @@ def test_a_peer_that_asks_without_end_gets_so_many_bytes_a_second(
     assert server.ask(GetBlock(block.hash)) is not None
 
 
+def test_certificates_are_on_the_same_budget(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "BUDGET_BYTES", 20_000)
+    given = sum(server.serving.spend_certificate(ANN, 100) for _ in range(50))
+    assert given == 2  # 7,000 bytes and the request's 4,000 each; the debt of the last is paid off with time
+    assert server.ask(GetBlock(server.factory.blocks[0].hash)) is None
+    server.clock.advance(5)
+    assert server.serving.spend_certificate(ANN, 100)
+
+
 def test_what_a_peer_owes_is_forgotten_when_it_leaves(server: Server) -> None:
     server.ask(GetBlock(b"?" * 32))
     assert server.serving._budgets
