@@ -21,12 +21,11 @@ from node.mempool.mempool import Mempool
 from node.mempool.receipts import Outcome, Receipt
 from node.mempool.refusals import Judged, Refusals
 from node.network.gossip import Gossip, Scheduler
-from node.network.intake import Intake
+from node.network.intake import BATCH_MAX, Intake
 from node.network.transport import Transport
 from node.policies.room import PolicyRoom
 from node.verification import Verifier
 
-SUBMIT_BATCH_MAX: Final = 1_000  # transactions judged in one go: 10 ms of the loop
 # An honest node checks these before it passes anything on.
 PEER_FAULT_CODES: Final = frozenset({"signature", "encoding", "size", "type"})
 PEER_FAULT_POINTS: Final = 10  # for each; ten of them ban the peer
@@ -77,8 +76,8 @@ class Entrance:
         receipts: list[Receipt] = []
         self._on_the_way += len(raws)
         try:
-            for start in range(0, len(raws), SUBMIT_BATCH_MAX):
-                part, accepted = await self._take_in(raws[start : start + SUBMIT_BATCH_MAX])
+            for start in range(0, len(raws), BATCH_MAX):
+                part, accepted = await self._take_in(raws[start : start + BATCH_MAX])
                 self.gossip.push(accepted)
                 receipts += part
         finally:
@@ -87,7 +86,8 @@ class Entrance:
 
     def get_wait_ms(self) -> int:
         """How long a client should wait before it submits more; 0: not at all."""
-        return self._mempool.get_wait_ms(self._on_the_way + self.intake.waiting)
+        held = len(self._policies.withheld)  # by this node's own policy: no backlog of the network's
+        return self._mempool.get_wait_ms(self._on_the_way + self.intake.waiting - held)
 
     def note_refusal(self, judged: Judged) -> None:
         """Refused at the door or while building: keep why, for whoever asks, and tell it."""

@@ -375,6 +375,7 @@ class FullNode:
             self.engines,
             self.judge_room,
             self.gossip,
+            self.entrance.intake,
             self.catching_up,
             self.serving,
             self.network,

@@ -143,15 +143,19 @@ def plan_room(
         count_over -= 1
     if count_over <= 0 and bytes_over <= 0:
         return []
-    price = compute_price(tx.fee, len(tx.raw))
+    price = own_price = compute_price(tx.fee, len(tx.raw))
     if line is not None and line.entries[0].nonce < tx.nonce and replaced is None:
         price = min(price, line.prices[0])  # it waits behind the sender's cheapest
     victims = pending.plan_eviction(price, count_over, bytes_over, tx.sender)
     if victims is None:
+        fee = compute_fee_for(pending.get_price_floor() + 1, len(tx.raw))
+        mend = f"pay {fee} or more, or try later"
+        if price < own_price:
+            mend = "it waits behind a cheaper one of the same sender: send that one again with a larger fee, or try later"
         raise NotYet(
             f"{len(pending)} transactions ({pending.size_bytes} bytes) are pending, all paying at least as much",
             field="fee",
-            mend=f"pay {compute_fee_for(pending.get_price_floor() + 1, len(tx.raw))} or more, or try later",
+            mend=mend,
             code="pool_full",
         )
     return victims

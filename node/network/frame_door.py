@@ -48,6 +48,7 @@ from node.network.frames import (
     Welcome,
 )
 from node.network.gossip import Gossip
+from node.network.intake import Intake
 from node.network.reputation import POINTS_REJECTED
 from node.network.transport import Peer, Transport
 
@@ -66,6 +67,7 @@ class Rooms:
     engines: EngineRoom
     judge: Judge
     gossip: Gossip
+    intake: Intake
     catching_up: CatchUp
     serving: Serving
     network: Transport
@@ -126,6 +128,7 @@ class FrameDoor:
         if self._rooms is None:
             return
         self._rooms.gossip.on_disconnected(peer)
+        self._rooms.intake.on_disconnected(peer.node_key)
         self._rooms.catching_up.on_disconnected(peer)
         self._rooms.serving.on_disconnected(peer)
 

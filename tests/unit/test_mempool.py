@@ -428,8 +428,11 @@ def test_a_pool_full_of_bytes_evicts_until_there_is_room_or_nobody() -> None:
 def test_a_newcomer_does_not_push_out_its_own_predecessor() -> None:
     world = World(make_rules(), MempoolPolicy(count_max=2))
     world.offer(pay(0, 0, fee=10), pay(0, 1, fee=10))
-    assert outcomes(world.offer(pay(0, 2, fee=500))) == ["pool_full"]
+    (receipt,) = world.offer(pay(0, 2, fee=500))
+    assert receipt.code == "pool_full"
+    assert "waits behind a cheaper one of the same sender" in receipt.reason
     assert len(world.pool.get_pending(KEYS[0].address)) == 2
+    assert outcomes(world.offer(pay(0, 0, fee=500), pay(0, 1, fee=500))) == ["accepted"] * 2  # as told
 
 
 def test_expired_transactions_leave_with_a_reason(world: World) -> None:

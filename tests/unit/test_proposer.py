@@ -165,6 +165,18 @@ def test_what_turns_out_invalid_leaves_the_mempool_with_its_reason(bench: Bench)
     assert len(bench.mempool) == 0
 
 
+def test_what_turns_out_invalid_keeps_nothing_behind_it_from_the_block(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.proposer._budget, "get_count_max", lambda _: 1)
+    bad, good = bench.factory.transfer(0, 1), bench.factory.transfer(1, 2)
+    bench.submit(bad, good)
+    bench.factory._nonces[0] = bench.factory._nonces[1] = 0
+    rival = bench.factory.append(bench.factory.build((bench.factory.transfer(0, 2, amount=9),)))
+    bench.chain.add(rival, bench.rules.check_block(bench.chain.final_view, rival, None))
+    assert bench.get_transactions(bench.build(rival.header, is_empty_allowed=False)) == (good,)
+
+
 def test_what_a_refused_one_held_up_is_built_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     refused, deferred = bench.factory.transfer(0, 1), bench.factory.transfer(0, 2)
     bench.submit(refused, deferred)
