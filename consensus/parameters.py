@@ -63,7 +63,7 @@ _LIMITS: Final = {  # (low, high); others are 1 to TIME_MS_MAX
     "combined_refuse_score_min": (0, scoring.REFUSE_NEVER),
     "module_room_bytes": (0, MODULE_ROOM_BYTES_MAX),
     "artifact_byte_fee_units": (0, codec.TIME_MS_MAX),
-    "motion_notice_blocks": (1, 2**32),
+    "motion_notice_blocks": (1, 2**20 - 1),  # below motion.AHEAD_BLOCKS_MAX
 }
 _CHOICES: Final = {  # parameters that are no numbers
     "clock": (CLOCK_WALL, CLOCK_WORKLOAD),

@@ -10,6 +10,7 @@ Leaves out: which modules judge a block (the chain's state says that, by digest)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, cast
@@ -67,6 +68,7 @@ def load_policy(name: str, settings: Mapping[str, Any]) -> Policy:
     return cast(Policy, policy)
 
 
+@cache  # an answer of the disk at one moment: published models must not find another than genesis did
 def _find_factory(name: str, group: str) -> Callable[[Any], Any]:
     field = f"{'policy' if group == POLICY_GROUP else 'module'} {name}"
     try:

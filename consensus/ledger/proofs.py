@@ -17,12 +17,11 @@ import numpy as np
 
 from consensus import codec
 from consensus.errors import Rejected
-from consensus.ledger import scoring, state, tree
+from consensus.ledger import state, tree
 from consensus.ledger.state import Account, View
-from consensus.parameters import MODULES_MAX
+from consensus.parameters import MODULE_ROOM_BYTES_MAX
 
 SIBLINGS_BYTES: Final = tree.BLOCK_BYTES - tree.HASH_BYTES  # fifteen hashes
-MODULE_ROWS_BYTES_MAX: Final = MODULES_MAX * scoring.MODULE_ROW_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class AccountProof:
         row, slot, siblings, count, records_root, history_size, history_root = codec.check_fields(
             value, 7, "proof"
         )
-        codec.check_bytes(row, "proof.row", length_max=state.ROW_FIXED_BYTES + MODULE_ROWS_BYTES_MAX)
+        codec.check_bytes(row, "proof.row", length_max=state.ROW_FIXED_BYTES + MODULE_ROOM_BYTES_MAX)
         if len(row) < state.ROW_FIXED_BYTES:
             raise Rejected(f"{len(row)} bytes are no account", field="proof.row", code="size")
         codec.check_int(count, "proof.account_count", low=1, high=tree.SLOTS_MAX)

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from consensus import codec, crypto
-from consensus.errors import Fault, Rejected
+from consensus.errors import Fault, NotYet, Rejected
 from consensus.ledger import models, staking
 from consensus.ledger.kind import UsualKind
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES, Manifest, Model, Publication
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from consensus.ledger.work import Work
 
 NAME_LENGTH_MAX: Final = 64  # as in genesis
+MODELS_MADE_MAX: Final = 4  # in a block: every node loads each while it judges, 10 to 50 ms
 _PAYLOADS_KEPT: Final = 512  # a payload is read by mempool, proposer and judge; two of the largest artifacts
 
 
@@ -125,6 +126,13 @@ class PublishModelKind(UsualKind):
             raise Rejected(f"chunk {chunk.index} is here", field="payload.index", code="chunk_twice")
         found = models.find_publication(work.records, publication_id)
         if (0 if found is None else found.had) + 1 == manifest.chunks:
+            if work.models_made >= MODELS_MADE_MAX:
+                raise NotYet(
+                    f"{work.models_made} models became whole in this block",
+                    field="payload.index",
+                    mend="wait for the next block",
+                    code="models_made",
+                )
             _check_hash(work, publication_id, chunk)
 
     def apply(self, tx: Transaction, work: Work) -> None:
@@ -138,6 +146,7 @@ class PublishModelKind(UsualKind):
         found = replace(found, had=found.had + 1, expires_ms=expires_ms)
         records = models.put_chunk(work.records, publication_id, chunk.index, chunk.data)
         if found.is_whole:
+            work.models_made += 1
             model = _find_sound(work, publication_id, chunk)
             if model is None:
                 found = replace(found, is_unsound=True)

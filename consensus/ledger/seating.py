@@ -241,7 +241,7 @@ def encode_seating(seating: Seating) -> bytes:
 
 def decode_seating(record: bytes) -> Seating:
     """Raises Rejected when `record` is none; one from the state never is."""
-    items_max = (_SEAT_FIELDS + 1) * MODULES_MAX + 3 * SLOTS_MAX + 3
+    items_max = (_SEAT_FIELDS + 2) * MODULES_MAX + 4 * SLOTS_MAX + 5
     value: Any = codec.decode(record, what="modules", bytes_max=RECORD_BYTES_MAX, items_max=items_max)
     seats, slots = codec.check_fields(value, 2, "modules")
     return Seating(

@@ -63,6 +63,8 @@ class ModuleShelf:
             rows_key = get_rows_key(module)
         except MemoryError as error:
             raise Fault(f"out of memory while loading module {name}", field="modules") from error
+        except (ImportError, OSError) as error:  # this machine's, and no verdict on the artifact
+            raise Fault(f"module {name} could not be loaded here ({error})", field="modules") from error
         except Exception as error:
             return f"nothing can be made of the artifact ({error})"
         if module.name != name:

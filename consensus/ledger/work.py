@@ -69,6 +69,7 @@ class Work:
         self.reports: list[Reported] = []
         self.cases: dict[bytes, Case] = {}  # by key: what the block makes of them, written at its end
         self.fees = 0
+        self.models_made = 0  # publications that became whole
         self.proposer = proposer
         self._view = view
         self._creation_fee = view.row_bytes * parameters.account_byte_fee_units

@@ -85,9 +85,8 @@ class Proposer:
         self.is_waiting = True
 
     def _build_once(self, build: Build) -> bool:
-        """Whether to try again: there was nothing to propose but what cannot be, which is gone now."""
+        """Whether to try again: there was nothing to propose but what cannot be now."""
         self.is_waiting = False
-        pending = len(self._mempool)
         started_ms = self._clock.monotonic_ms()
         parent = build.parent.hash
         view = self._chain.get_view(parent)
@@ -125,7 +124,7 @@ class Proposer:
         self._on_built(built, _list_judged(built, candidates, view))
         if not built.block.transactions and not build.is_empty_allowed:
             self.is_waiting = True
-            return len(self._mempool) < pending  # what they held up, or kept from being looked at
+            return bool(built.refused or built.rejected)  # gone, or resting: what stood behind them is next
         self._publish(build.view, built)
         self._budget.note_built(len(candidates), self._clock.monotonic_ms() - started_ms)
         return False

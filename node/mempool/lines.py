@@ -40,8 +40,8 @@ class Entry:
     """
 
     __slots__ = (
-        *("cost", "deadline_ms", "line", "nonce", "outcome", "price", "rank", "score", "seq", "size_bytes"),
-        "tx",
+        *("cost", "deadline_ms", "line", "nonce", "outcome", "price", "rank", "rest_blocks", "rests_until"),
+        *("score", "seq", "size_bytes", "tx"),
     )
 
     def __init__(self, tx: Transaction, deadline_ms: int, score: int, outcome: int) -> None:
@@ -53,6 +53,8 @@ class Entry:
         self.deadline_ms = deadline_ms
         self.score = score
         self.outcome = outcome
+        self.rest_blocks = 0  # not asked for again in so many blocks, because it came too early in one
+        self.rests_until = 0  # that height
         self.seq = -1
         self.rank: Key = ()
         self.line: Line | None = None

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from consensus.ledger.rules import Rules
 
 MISFITS_MAX: Final = 64  # a walk for a block ends after so many that do not fit: the rest hardly will
+REST_BLOCKS_MAX: Final = 256  # of one that came too early: some minutes
 TRANSACTION_BYTES_TYPICAL: Final = 128  # no room for even a small one: the block is full
 FINALS_KEPT: Final = 1 << 16  # ids of final transactions that a client may still send again; 10 MB
 NO_OPINIONS: Final[Mapping[bytes, Opinion]] = {}
@@ -246,7 +247,7 @@ class Mempool(Holdings):
         misfits = 0
         for entry in self._pending.walk(skipped):
             tx = entry.tx
-            if tx.id in included:
+            if tx.id in included or entry.rests_until > view.header.height:
                 continue
             is_fit = entry.size_bytes <= bytes_max and entry.deadline_ms >= time_ms
             if self._is_workload:
@@ -268,7 +269,11 @@ class Mempool(Holdings):
         return chosen
 
     def on_built(self, built: Built) -> None:
-        """Drop what building a block found refused or invalid; deferred ones stay."""
+        """Drop what building a block found refused or invalid; deferred ones stay.
+
+        What came too early rests for 1, 2, 4, … blocks: each is admissible by itself, all together would fill
+        every block's candidates and never pay.
+        """
         for tx, score in built.refused:
             entry = self._pending.get(tx.id)
             if entry is not None:
@@ -280,9 +285,14 @@ class Mempool(Holdings):
                 )
         for tx, error in built.rejected:
             entry = self._pending.get(tx.id)
-            if entry is not None and isinstance(error, Rejected):
+            if entry is None:
+                continue
+            if isinstance(error, Rejected):
                 self._pending.remove(entry)
                 self._drop(entry, error.code, str(error))
+            else:
+                entry.rest_blocks = min(max(1, 2 * entry.rest_blocks), REST_BLOCKS_MAX)
+                entry.rests_until = built.block.header.height + entry.rest_blocks
 
     def withdraw(self, transaction_id: bytes, code: str, reason: str) -> None:
         """Drop a pending one that this node's own policy no longer wants."""

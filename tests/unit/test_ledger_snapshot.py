@@ -11,6 +11,7 @@ from consensus import codec
 from consensus.errors import Fault, Rejected
 from consensus.ledger.proofs import AccountProof, prove_account, verify_account_proof
 from consensus.ledger.snapshot import dump_state, load_state
+from consensus.parameters import MODULE_ROOM_BYTES_MAX
 from tests.ledger_chain import KEYS, STRANGERS, VALIDATORS, Chain, make_genesis
 
 
@@ -115,6 +116,12 @@ def test_a_proof_over_unfinal_blocks_is_against_their_root() -> None:
     proof = prove_account(chain.view, STRANGERS[3].address)
     assert verify_account_proof(proof, chain.view.root)
     assert not verify_account_proof(proof, chain.state.root)
+
+
+def test_the_widest_row_can_be_proven() -> None:
+    chain = Chain(make_genesis(module_room_bytes=MODULE_ROOM_BYTES_MAX))
+    proof = prove_account(chain.view, KEYS[0].address)
+    assert verify_account_proof(proof, chain.view.root)
 
 
 def test_a_proof_decodes_to_itself() -> None:

@@ -1,6 +1,7 @@
 """The mempool: what it takes in and in which order, whom it turns away, and that it loses nothing silently."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 
 from consensus import crypto, vote
-from consensus.errors import Rejected
+from consensus.errors import NotYet, Rejected
 from consensus.genesis import Genesis, ModuleEntry
 from consensus.ledger.building import Built
 from consensus.ledger.rules import Rules
@@ -433,6 +434,28 @@ def test_a_newcomer_does_not_push_out_its_own_predecessor() -> None:
     assert "waits behind a cheaper one of the same sender" in receipt.reason
     assert len(world.pool.get_pending(KEYS[0].address)) == 2
     assert outcomes(world.offer(pay(0, 0, fee=500), pay(0, 1, fee=500))) == ["accepted"] * 2  # as told
+
+
+def test_what_comes_too_early_in_a_block_rests_longer_each_time_and_keeps_nobody_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a kind could come early for ever, outbid all and never pay: two withdrawals of which one is ripe."""
+    early, other = pay(0, 0, fee=500), pay(1, 0)
+    world.offer(early, other)
+    tried = []
+    for _ in range(20):
+        chosen = world.select(count_max=1)
+        built = world.build_from(() if early in chosen else chosen)
+        if early in chosen:
+            tried.append(built.block.header.height)
+            built = replace(built, rejected=((early, NotYet("is not out", field="kind")),))
+        world.pool.on_built(built)
+        if early in chosen:
+            assert early not in world.select(count_max=2)  # nor at once again
+        world.finalize(built)
+    assert tried == [1, 3, 6, 11, 20]
+    assert world.pool.has(early.id)
+    assert world.pool.finalized == 1
 
 
 def test_expired_transactions_leave_with_a_reason(world: World) -> None:

@@ -3,15 +3,16 @@
 import pytest
 
 from consensus import codec
-from consensus.errors import Fault, Rejected
+from consensus.errors import Fault, NotYet, Rejected
 from consensus.ledger import models, publication
 from consensus.ledger import records as rec
 from consensus.ledger.models import ARTIFACT_BYTES_MAX, CHUNK_BYTES
 from consensus.ledger.rules import Rules
+from consensus.ledger.shelf import ModuleShelf
 from consensus.parameters import CLOCK_WORKLOAD
 from consensus.transaction import KIND_PUBLISH_MODEL
 from tests.ledger_chain import CountingModule
-from tests.model_chain import LOADED, PEOPLE, ModelChain, digest_of, make_model_genesis, seat
+from tests.model_chain import LOADED, PEOPLE, MadeModule, ModelChain, digest_of, make_model_genesis, seat
 from tests.staking_chain import BLOCK_MS
 
 DOUBLE = b"2 c 4"
@@ -228,3 +229,36 @@ def test_rules_without_a_loader_stop_with_a_fault_rather_than_judge_otherwise(ch
     built = chain.build(*chain.publish(DOUBLE))
     with pytest.raises(Fault, match="no loader"):
         blind.check_block(view, built.block, None)
+
+
+def test_so_many_models_become_whole_in_a_block_and_no_more(
+    chain: ModelChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever leads could fill a block with them, and all the others would load for as long as it takes."""
+    artifacts = [b"%d c 4" % factor for factor in range(2, 3 + publication.MODELS_MADE_MAX)]
+    chunks = [chunk for artifact in artifacts for chunk in chain.publish(artifact)]
+    built = chain.build(*chunks)
+    assert built.block.transactions == tuple(chunks[:-1])
+    assert [(tx, type(error), error.code) for tx, error in built.rejected] == [
+        (chunks[-1], NotYet, "models_made")
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "MODELS_MADE_MAX", 100)
+        full = chain.build(*chunks).block
+    with pytest.raises(Rejected, match="models became whole in this block"):
+        chain.check(full)
+
+
+def test_a_model_that_cannot_be_read_here_and_now_is_no_verdict_on_it() -> None:
+    failures = [OSError("too many open files"), ImportError("gone")]
+
+    def load(name: str, artifact: bytes) -> MadeModule:
+        if failures:
+            raise failures.pop()
+        return MadeModule(artifact)
+
+    shelf = ModuleShelf((CountingModule(),), load)
+    for _ in range(2):
+        with pytest.raises(Fault, match="could not be loaded here"):
+            shelf.make("counting", DOUBLE)
+    assert shelf.make("counting", DOUBLE).digest == digest_of(DOUBLE)

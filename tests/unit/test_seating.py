@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from consensus.errors import Rejected
 from consensus.genesis import ModuleEntry
 from consensus.ledger.judging import Seat
+from consensus.ledger.publication import NAME_LENGTH_MAX
 from consensus.ledger.scoring import Thresholds
 from consensus.ledger.seating import (
     GENERATION_MAX,
     NO_SLOT,
+    SLOTS_MAX,
     Candidate,
+    ModuleSeat,
     Outcome,
     Seating,
     Slot,
@@ -194,3 +197,13 @@ def test_a_module_reads_what_its_kind_wrote_in_its_seat_or_zeros(steps: list) ->
         )
         assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
         assert seating.size_bytes <= ROOM
+
+
+def test_as_much_as_may_be_written_can_be_read() -> None:
+    seats = [
+        ModuleSeat("m" * NAME_LENGTH_MAX, bytes([place]) * 32, 10_000, 10_001, 10_000, bytes(32), 256, place)
+        for place in range(MODULES_MAX)
+    ]
+    slots = [Slot(256, GENERATION_MAX) for _ in range(SLOTS_MAX)]
+    full = Seating(tuple(seats), tuple(slots))
+    assert decode_seating(encode_seating(full)) == full
