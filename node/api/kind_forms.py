@@ -296,7 +296,7 @@ def _read_payload(fields: Fields) -> bytes:
 def _check_agreement(form: KindForm, payload: bytes, given: Json) -> None:
     said = form.form(payload)
     for name, value in given.items():
-        is_same = type(value) is type(said.get(name)) and value == said[name]
+        is_same = name in said and type(value) is type(said[name]) and value == said[name]
         if not is_same:
             raise Rejected(
                 "is not what the payload says", field=name, code=f"{name}_mismatch", mend="leave it out"

@@ -240,6 +240,8 @@ def _read_number(text: str, name: str, low: int, high: int, code: str, mend: str
     return number
 
 
+HEIGHT_MAX: Final = 2**48 - 1  # as the index keeps places
+INDEX_MAX: Final = 2**16 - 1
 ANCHOR: Final = build_number(
     "anchor",
     "The later block's height; left out: the last final one.",
@@ -255,8 +257,8 @@ def _read_position(text: str) -> tuple[int, int]:
     if not dot:
         raise Rejected("must be HEIGHT.INDEX", field="before", code="query", mend=mend)
     return (
-        _read_number(height, "before", 0, codec.MONEY_MAX, "query", mend),
-        _read_number(index, "before", 0, codec.MONEY_MAX, "query", mend),
+        _read_number(height, "before", 0, HEIGHT_MAX, "query", mend),
+        _read_number(index, "before", 0, INDEX_MAX, "query", mend),
     )
 
 

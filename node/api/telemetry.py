@@ -23,6 +23,7 @@ from node.api.route import Arguments, Context
 from node.api.transactions import answer
 
 HEARTBEAT_S: Final = 15.0  # below the 30 to 60 s after which proxies drop a silent connection
+HEARTBEAT: Final = b": still here\n\n"
 EVENT_STREAM_TYPE: Final = "text/event-stream"
 
 
@@ -49,15 +50,23 @@ async def stream_events(context: Context, request: web.Request, arguments: Argum
     try:
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")  # and the headers are out, before anything happens
+        loop = asyncio.get_running_loop()
+        written_s = loop.time()
         while True:
             pending = asyncio.ensure_future(anext(events))
+            await asyncio.wait({pending}, timeout=max(0.0, written_s + HEARTBEAT_S - loop.time()))
             while not pending.done():
+                await response.write(HEARTBEAT)
+                written_s = loop.time()
                 await asyncio.wait({pending}, timeout=HEARTBEAT_S)
-                if not pending.done():
-                    await response.write(b": still here\n\n")
             event = pending.result()
             if event.name in arguments["events"] or event.name == "gap":
                 await response.write(encode_event(event))
+            elif loop.time() >= written_s + HEARTBEAT_S or _is_gone(request):
+                await response.write(HEARTBEAT)  # only who writes learns that the reader went away
+            else:
+                continue
+            written_s = loop.time()
     except StopAsyncIteration:  # the node stops
         return response
     except ConnectionError:  # the reader went away
@@ -69,6 +78,10 @@ async def stream_events(context: Context, request: web.Request, arguments: Argum
                 await pending
         context.streams.tasks.pop(task, None)
         context.metrics.event_streams.set(len(context.streams.tasks))
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _read_last_id(request: web.Request) -> int | None:

@@ -74,6 +74,17 @@ async def test_open_streams_are_bounded_and_freed(session: aiohttp.ClientSession
                     break
 
 
+async def test_a_stream_of_events_that_do_not_come_is_freed_while_others_do(
+    session: aiohttp.ClientSession, server: ApiServer, door: FakeDoor
+) -> None:
+    response = await session.get("/v1/events?events=evidence")
+    response.close()
+    async with asyncio.timeout(5):
+        while server._streams.tasks:
+            door.events.publish("head", {})
+            await get(session, "/v1/status")
+
+
 async def test_a_last_event_id_must_be_a_number(session: aiohttp.ClientSession) -> None:
     for text in ("x", "-1", "1.5", "9" * 17):
         assert (await get(session, "/v1/events", **{"Last-Event-ID": text}))[0] == 400

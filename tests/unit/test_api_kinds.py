@@ -153,6 +153,7 @@ def test_two_votes_that_agree_are_no_evidence() -> None:
         ("unbond", {"units": 41}, "units_mismatch"),
         ("founding", {"commission_bp": True}, "commission_bp_mismatch"),
         ("bond", {"commission_bp": 250}, "commission_bp_mismatch"),
+        ("bond", {"voting_key": None}, "voting_key_mismatch"),
         ("commit", {"layer": "0x" + "00" * 32}, "layer_mismatch"),
     ],
 )

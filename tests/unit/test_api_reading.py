@@ -94,6 +94,8 @@ async def test_pages_of_blocks_rise_and_end_at_the_limit_of_entries_or_transacti
         ("/v1/mempool?limit=4", 422),
         (f"/v1/accounts/{ADDRESS}?proof=yes", 400),
         (f"/v1/accounts/{ADDRESS}/transactions?before=7", 400),
+        (f"/v1/accounts/{ADDRESS}/transactions?before=1.65536", 422),
+        (f"/v1/accounts/{ADDRESS}/transactions?before={2**48}.0", 422),
         ("/v1/accounts/0x00", 400),
         ("/v1/accounts/" + ADDRESS.upper(), 400),
         ("/v1/transactions/0x00", 400),
