@@ -10,7 +10,9 @@ line. Commits are not synced: after a machine (not a process) went down without 
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -40,6 +42,10 @@ MAP_BYTES_START: Final = 1 << 28  # address space, not disk; doubled when it is 
 BATCH_ENTRIES: Final = 10_000  # some 60 ms of writing; sorted batches of this size cost half of single puts
 BUFFER_ENTRIES_MAX: Final = 500_000  # 100 MB: the disk is far behind, better wait than grow
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+MACHINE_ERRNOS: Final = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 LAST_KEY: Final = b"last"  # meta: height and hash of the last block in here
 CHAIN_KEY: Final = b"chain"
 
@@ -55,6 +61,7 @@ class Index:
         self._writing: IndexBuffer | None = None
         self._future: Future[None] | None = None
         self._resize = threading.Lock()  # LMDB: no transaction may be open while the map grows
+        self._fault: Fault | None = None  # of the first write that failed
         self._env: Any = None
         self._open_or_rebuild()
 
@@ -124,10 +131,12 @@ class Index:
         self._open_anew()
 
     def close(self) -> None:
+        """Write everything, unless a write failed, as was said: then the next start adds what is missing. Raises Fault."""
         try:
-            self.flush()
-            self._env.sync(True)
-            (self._folder / "unclean").unlink(missing_ok=True)
+            if self._fault is None:
+                self.flush()
+                self._env.sync(True)
+                (self._folder / "unclean").unlink(missing_ok=True)
         finally:
             self._close_env()
 
@@ -147,9 +156,15 @@ class Index:
         self._future = self._executor.submit(self._write, self._writing)
 
     def _collect(self) -> None:
+        if self._fault is not None:
+            raise self._fault  # what could not be written is a hole: nothing is written above it
         future, self._future = self._future, None
         if future is not None:
-            future.result()  # a Fault of the writer is raised here
+            try:
+                future.result()
+            except Fault as fault:  # of the writer
+                self._fault = fault
+                raise
             self._writing = None
 
     def _write(self, buffer: IndexBuffer) -> None:
@@ -162,6 +177,7 @@ class Index:
         ]
         while True:
             try:
+                self._env.reader_check()  # one that was killed, an audit, would keep every page freed since then
                 with self._env.begin(write=True) as transaction:
                     transaction.cursor(self._transactions).putmulti(transactions)
                     transaction.cursor(self._blocks).putmulti(blocks)
@@ -218,10 +234,14 @@ class Index:
         if not reason:
             try:
                 self._open()
-                if self._get(self._meta, CHAIN_KEY) == FORMAT + self._chain:
+                with self._env.begin(db=self._meta) as transaction:
+                    chain = transaction.get(CHAIN_KEY)
+                if chain == FORMAT + self._chain:
                     return
                 reason = "is of another chain or format"
-            except (lmdb.Error, Fault) as error:
+            except lmdb.Error as error:
+                if _is_of_the_machine(error):
+                    raise Fault(f"cannot be opened ({error})", field=str(self._folder)) from None
                 reason = f"is damaged ({error})"
         log.warning("index %s: rebuilding it", reason, extra={"path": str(self._folder)})
         self._open_anew()
@@ -270,6 +290,13 @@ class Index:
         if self._env is not None:
             self._env.close()
             self._env = None
+
+
+def _is_of_the_machine(error: lmdb.Error) -> bool:
+    """Whether the files may be sound: then they are not thrown away."""
+    return isinstance(error, (lmdb.DiskError, lmdb.MemoryError)) or any(
+        os.strerror(code) in str(error) for code in MACHINE_ERRNOS
+    )
 
 
 def _read_boot_id() -> str:

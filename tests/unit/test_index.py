@@ -1,6 +1,8 @@
 """The index: what it answers, from the buffer or the file, and that it is never trusted too far."""
 
+import errno
 import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -54,6 +56,12 @@ class FullEnvironment:
 
     def begin(self, **_: object) -> object:
         raise lmdb.DiskError("mdb_txn_commit: No space left on device")
+
+    def reader_check(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +201,67 @@ def test_a_full_disk_that_lmdb_finds_is_told_in_the_same_words(
     index.add_block(factory.blocks[0])
     with pytest.raises(Fault, match="the disk is full"):
         index.add_block(factory.blocks[1])
+
+
+def test_after_a_failed_write_nothing_is_written_above_the_hole(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 1)
+    index = open_index(tmp_path)
+    index.add_block(factory.blocks[0])
+    index.flush()
+    with monkeypatch.context() as full:
+        full.setattr(index, "_env", FullEnvironment())
+        index.add_block(factory.blocks[1])
+        with pytest.raises(Fault, match="the disk is full"):
+            index.add_block(factory.blocks[2])
+    for _ in range(2):  # there is room again
+        with pytest.raises(Fault, match="the disk is full"):
+            index.flush()
+    index.close()
+    assert (tmp_path / "index" / "unclean").exists()
+    again = open_index(tmp_path)
+    assert again.last[0] == 1  # the rest comes again
+    again.close()
+
+
+def test_an_audit_that_was_killed_lets_the_index_use_its_pages_again(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = []
+    index = open_index(tmp_path)
+    env = index._env
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            checks.append(name)
+            return getattr(env, name)
+
+    monkeypatch.setattr(index, "_env", Watched())
+    index.add_block(factory.blocks[0])
+    index.flush()
+    assert checks[:2] == ["reader_check", "begin"]
+    index.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.EACCES])
+def test_an_index_that_cannot_be_opened_now_is_not_thrown_away(
+    code: int, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = open_index(tmp_path)
+    index.add_block(factory.blocks[0])
+    index.close()
+
+    def fail(*_: object, **__: object) -> None:
+        raise lmdb.Error(f"{tmp_path}: {os.strerror(code)}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb, "open", fail)
+        with pytest.raises(Fault, match="cannot be opened"):
+            open_index(tmp_path)
+    again = open_index(tmp_path)
+    assert again.last[0] == 1
+    again.close()
 
 
 def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
