@@ -182,17 +182,22 @@ async def _serve(
         log.info("up", extra={"api": url})
         await node.wait_until(stop)
     finally:
+        if node.failed.is_set():  # told before closing meets the same once more
+            _log_fault(node.fault)
         await node.close()
     if node.failed.is_set():
         error = node.fault
-        is_disk = isinstance(error, AssayError) and error.code == "disk"
-        # Where in the code a full disk was met helps nobody; of anything else that is what counts.
-        log.critical("stopped by a fault: %s", error, exc_info=None if is_disk else error)
         if isinstance(error, AssayError):
             raise error
         raise Fault(f"an error of our own: {error!r}", field="node", mend="see the log; report it")
     log.info("stopped")
     return 0
+
+
+def _log_fault(error: BaseException | None) -> None:
+    is_disk = isinstance(error, AssayError) and error.code == "disk"
+    # Where in the code a full disk was met helps nobody; of anything else that is what counts.
+    log.critical("stopped by a fault: %s", error, exc_info=None if is_disk else error)
 
 
 def _make_network(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from consensus.errors import Rejected
-from node.store.disk import Disk
+from node.store.disk import UNFINISHED_SUFFIX, Disk
 
 MAGIC: Final = b"assaych1"
 NEWEST_KEPT: Final = 3  # a damaged newest one costs one interval of re-execution, two cost two
@@ -72,6 +72,9 @@ class CheckpointFolder:
 
     def write(self, name: CheckpointName, chunks: Iterable[bytes]) -> None:
         """Write a checkpoint whole and durable, then drop those too many. Raises Fault. Slow: in a thread."""
+        for left in self._disk.list_names(self._folder):
+            if left.endswith(_SUFFIX + UNFINISHED_SUFFIX):  # of a process that was killed while it wrote
+                self._disk.remove(self._folder / left)
         self._disk.write_file(self._folder / name.file_name, _frame(name, chunks))
         names = self.list_names()
         kept = choose_kept([entry.height for entry in names])

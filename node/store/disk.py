@@ -15,10 +15,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus.errors import Fault, Rejected
+
+UNFINISHED_SUFFIX: Final = ".new"  # of a file that is being written, behind its name
 
 
 class LogFile(Protocol):
@@ -237,7 +240,7 @@ class RealDisk:
             raise _fault(path, "read", error) from None
 
     def write_file(self, path: Path, chunks: Iterable[bytes]) -> None:
-        temporary = path.with_name(path.name + ".new")
+        temporary = path.with_name(path.name + UNFINISHED_SUFFIX)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
@@ -248,7 +251,8 @@ class RealDisk:
             temporary.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system that became read-only keeps it
+                temporary.unlink(missing_ok=True)
             raise _fault(path, "write", error) from None
 
     def list_names(self, folder: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ Invariant: as `RealLogFile`, but the file may be longer than `size` until it is 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,8 @@ class ReservedLogFile(RealLogFile):
 
     def close(self) -> None:
         if self._descriptor >= 0 and self._reserved > self._size:
-            os.ftruncate(self._descriptor, self._size)
+            with suppress(OSError):  # the zeros at the end are cut off at the next start
+                os.ftruncate(self._descriptor, self._size)
         super().close()
 
     def _reserve(self, length: int) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints: whole or passed over, and few enough."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from node.store.checkpoint import (
     compute_digest,
 )
 from node.store.disk import RealDisk
+from node.store.reserved_log import ReservingDisk
 
 FOLDER = Path("checkpoints")
 NAME = CheckpointName(500, bytes(range(32)))
@@ -67,6 +70,32 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("notes.txt", "12.state", "000000000012-zz.state", NAME.file_name + ".new"):
         (tmp_path / name).write_bytes(b"?")
     assert CheckpointFolder(RealDisk(), tmp_path).list_names() == ()
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+    half = tmp_path / (CheckpointName(400, bytes(32)).file_name + ".new")
+    half.write_bytes(b"half")
+    other = tmp_path / "notes.new"
+    other.write_bytes(b"mine")
+    CheckpointFolder(RealDisk(), tmp_path).write(NAME, [b"a state"])
+    assert not half.exists()
+    assert other.exists()
+
+
+def test_a_file_system_that_became_read_only_is_a_fault_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    log = ReservingDisk().open_log(tmp_path / "log")
+    log.append(b"some")
+    with monkeypatch.context() as patch:
+        for name in ("fsync", "ftruncate", "unlink"):
+            patch.setattr(os, name, refuse)
+        with pytest.raises(Fault, match="Read-only"):
+            RealDisk().write_file(tmp_path / "file", [b"data"])
+        log.close()
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints() -> None:

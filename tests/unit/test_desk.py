@@ -12,11 +12,13 @@ import pytest
 
 from consensus import block as blocks
 from consensus import codec, crypto, genesis, light, merkle, vote
+from consensus.errors import NotYet
 from consensus.ledger import records as rec
 from consensus.ledger.proofs import AccountProof, verify_account_proof
 from consensus.ledger.record_proofs import RecordProof
 from consensus.ledger.scoring import REFUSE
 from consensus.transaction import KIND_BOND, Transaction, sign_transaction
+from node.desks import desk
 from node.desks.desk import Desk
 from node.full_node import FullNode
 from node.home import NetworkPlan, create_network
@@ -225,7 +227,9 @@ async def test_proofs_of_a_transaction_and_an_account_hold(world: World) -> None
     assert world.desk.prove_account(b"\5" * 20) is None
 
 
-async def test_the_history_for_proofs_is_read_little_by_little_after_a_start(world: World) -> None:
+async def test_the_history_for_proofs_is_read_little_by_little_after_a_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     height = world.node.chain.finalized.height
     assert len(world.desk._history) == height + 1  # every block that became final here
     fresh = Desk(world.node)
@@ -233,6 +237,10 @@ async def test_the_history_for_proofs_is_read_little_by_little_after_a_start(wor
     assert len(fresh._history) == 2
     fresh.on_final(world.node.chain.finalized)  # not next in line: what lies between is read first
     assert len(fresh._history) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(desk, "HISTORY_ASKED_MAX", 0)
+        with pytest.raises(NotYet, match="blocks are read since the start"):
+            fresh.prove_transaction(world.final[0].id)
     assert fresh.prove_transaction(world.final[0].id) == world.desk.prove_transaction(world.final[0].id)
 
 
