@@ -230,7 +230,16 @@ class FullNode:
         )
         self.finality = Finality(chain, store, judge, self._on_final, self.shadows.before_final)
         self.catching_up = CatchUp(
-            rules, chain, store, self.finality, verifier, network, self._post, judge.refuse, self.on_fault
+            rules,
+            chain,
+            store,
+            self.finality,
+            verifier,
+            network,
+            self._post,
+            judge.refuse,
+            self.on_fault,
+            lambda: self.engines.on_catching_up(),
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
         self.onions = OnionKeeper(rules, chain, account, lambda: self.catching_up.is_syncing)

@@ -86,7 +86,9 @@ class CatchUp:
         post: Callable[[Event], None],
         refuse: Callable[[Header, str], None],
         on_fault: Callable[[BaseException], None],
+        before_batch: Callable[[], None] = lambda: None,
     ) -> None:
+        """before_batch: told before each batch is made final here."""
         self._rules = rules
         self._chain = chain
         self._store = store
@@ -96,6 +98,7 @@ class CatchUp:
         self._post = post
         self._refuse = refuse
         self._on_fault = on_fault
+        self._before_batch = before_batch
         self._heights: dict[bytes, int] = {}  # final heights that connected peers claim
         self._distrusted: dict[bytes, float] = {}  # who owes us an answer, connected or not, and until when
         self._request: _Request | None = None
@@ -278,6 +281,7 @@ class CatchUp:
         return _Proven(batch, links, certificate)
 
     async def _execute(self, proven: _Proven) -> None:
+        self._before_batch()
         for block in proven.blocks:
             self._store.put_block(block)
         self._store.put_final(proven.certificate, proven.blocks, proven.links)

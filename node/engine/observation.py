@@ -27,6 +27,11 @@ class Observation:
         self._views: dict[int, int] = {}  # signer -> the highest view it finalised while we watched
         self.above_view: int | None = None
 
+    def forget(self) -> None:
+        """What was seen says nothing of what others had reached: begin to watch anew."""
+        self._first_view = None
+        self._views.clear()
+
     def note(self, certificate: Certificate, view: int) -> None:
         """A checked finalization (other certificates say nothing here), and the view that peers have reached.
 
@@ -54,6 +59,7 @@ class Vigil:
     """One Observation after the other, an epoch each, until signing is safe again.
 
     find_epoch: the highest epoch that any peer claims to be in; None while nobody is connected or we are behind.
+    Who turns out to have been behind had heard too few: what it noted then says nothing of how far others were.
     """
 
     def __init__(self, find_epoch: Callable[[], int | None]) -> None:
@@ -64,11 +70,21 @@ class Vigil:
     def begin(self, epoch: int, validators: ValidatorSet, own_index: int | None) -> bool:
         """An epoch begins here; whether it is one that this key cannot have voted in."""
         self._observation = Observation(validators, own_index)
+        if self._reached is not None and self._find_epoch() is None:
+            self._reached = None
         return self._reached is not None and epoch > self._reached
+
+    def forget(self) -> None:
+        """We are behind, or were until now: begin to watch anew."""
+        self._reached = None
+        if self._observation is not None:
+            self._observation.forget()
 
     def note(self, certificate: Certificate, view: int) -> int | None:
         """A certificate of this epoch, and its engine's view; the view above which to sign, once that is known."""
         epoch = self._find_epoch()
+        if epoch is None:
+            self.forget()
         if epoch is None or self._observation is None:
             return None  # alone or behind: what comes now are old votes
         if self._reached is None:

@@ -251,6 +251,11 @@ class EngineRoom:
             old.runtime.post(Received(found[0], b""))
         old.runtime.post(BlockFetched(chain.read_block(certified.raw), certified.raw))
 
+    def on_catching_up(self) -> None:
+        """A batch of final blocks is about to be committed: this node was behind."""
+        if self._vigil is not None:
+            self._vigil.forget()
+
     # --- observing only -----------------------------------------------------------------------------
 
     def _observe(self, certificate: Certificate) -> None:

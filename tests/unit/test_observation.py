@@ -122,3 +122,37 @@ def test_within_an_epoch_a_quorum_tells_the_view() -> None:
     vigil.begin(0, VALIDATORS, OWN)
     assert vigil.note(certify(10, 1, 2, 3), 12) is None
     assert vigil.note(certify(13, 1, 2, 3), 14) == 14
+
+
+def test_what_was_seen_beside_a_lagging_peer_alone_says_nothing_once_others_came() -> None:
+    """The lost journal's votes may lie in views that only the others had reached."""
+    peers = Peers(0)
+    vigil = Vigil(peers.find)
+    vigil.begin(0, VALIDATORS, OWN)
+    assert vigil.note(certify(102, 1, 2, 3), 103) is None
+    peers.epoch = None  # the others connect: we are behind
+    assert vigil.note(certify(120, 1, 2, 3), 121) is None
+    peers.epoch = 0
+    assert vigil.note(certify(139, 1, 2, 3), 142) is None
+    assert vigil.note(certify(142, 1, 2, 3), 143) is None
+    assert vigil.note(certify(143, 1, 2, 3), 144) == 144
+
+
+def test_a_single_batch_that_was_caught_up_with_is_enough_to_begin_anew() -> None:
+    vigil = Vigil(Peers(0).find)
+    vigil.begin(0, VALIDATORS, OWN)
+    assert vigil.note(certify(102, 1, 2, 3), 103) is None
+    vigil.forget()
+    assert vigil.note(certify(139, 1, 2, 3), 142) is None
+    assert vigil.note(certify(143, 1, 2, 3), 144) == 144
+
+
+def test_no_epoch_that_begins_while_it_catches_up_is_free() -> None:
+    peers = Peers(3)
+    vigil = Vigil(peers.find)
+    vigil.begin(3, VALIDATORS, OWN)
+    vigil.note(certify(10, 1, 2, 3), 11)
+    peers.epoch = None  # a peer of epoch 5 connects
+    assert not vigil.begin(4, VALIDATORS, OWN)
+    peers.epoch = 5
+    assert not vigil.begin(5, VALIDATORS, OWN)
