@@ -12,12 +12,12 @@ Invariant: pure, nobody is accused but by two of its own signatures. Source: dec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consensus.errors import Rejected
-from consensus.vote import Certificate, Evidence, ValidatorSet, Vote, is_conflict
+from consensus.vote import FINALIZE, Certificate, Evidence, ValidatorSet, Vote, is_conflict
 
 if TYPE_CHECKING:
     from consensus.light import FinalHeader
@@ -99,6 +99,29 @@ def prove_fork(first: FinalHeader, second: FinalHeader, validators: ValidatorSet
     return ForkProof(
         lower.certificate.subject.epoch, (low, high), lower.certificate.signers, both, liars_stake, wanted
     )
+
+
+def contradicts(first: Certificate, second: Certificate) -> bool:
+    """Whether two certificates cannot both be unless more than a third of the stake lied in their view.
+
+    Two of one kind for different blocks, or a finalization beside a nullification or another notarized block.
+    """
+    a, b = first.subject, second.subject
+    if (a.epoch, a.view) != (b.epoch, b.view):
+        return False
+    return a.block_hash != b.block_hash and (a.kind == b.kind or FINALIZE in (a.kind, b.kind))
+
+
+def find_contradiction(certificates: Iterable[Certificate]) -> tuple[Certificate, Certificate] | None:
+    """The first two that contradict each other; None when all may be true."""
+    held: dict[tuple[int, int], list[Certificate]] = {}
+    for certificate in certificates:
+        same_view = held.setdefault((certificate.subject.epoch, certificate.subject.view), [])
+        for earlier in same_view:
+            if contradicts(earlier, certificate):
+                return earlier, certificate
+        same_view.append(certificate)
+    return None
 
 
 def find_evidence(certificates: Sequence[Certificate]) -> tuple[Evidence, ...]:

@@ -239,7 +239,7 @@ class FullNode:
             self._post,
             judge.refuse,
             self.on_fault,
-            lambda: self.engines.on_catching_up(),
+            self._before_batch,
         )
         self.serving = Serving(chain, store, network, clock.monotonic_ms)
         self.onions = OnionKeeper(rules, chain, account, lambda: self.catching_up.is_syncing)
@@ -435,6 +435,9 @@ class FullNode:
         for judged in refused:
             self.entrance.note_refusal(judged)
         self.mempool.on_built(built)
+
+    def _before_batch(self) -> None:
+        self.engines.on_catching_up()
 
     def _on_valid(self, block: Block) -> None:
         self.herald.on_valid(block)

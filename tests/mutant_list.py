@@ -285,6 +285,18 @@ ENGINE: Final = (
         (REPLICA, "return is_other and signer not in found.accused", "return False"),
     ),
     _mutant(
+        "halt-forgotten",
+        "rule 11: who halted because quorums contradict each other signs no more after a restart",
+        (RULES,),
+        (SIMPLEX, "if contradiction is not None:", "if contradiction is not None and not restored:"),
+    ),
+    _mutant(
+        "contradiction-names-nobody",
+        "certificates that contradict each other are evidence",
+        (RULES,),
+        (FOLLOWER, "for evidence in find_evidence(self._contradiction):", "for evidence in ():"),
+    ),
+    _mutant(
         "nullify-beside-finalize-passes",
         "nullify and finalize in one view are evidence",
         (f"{VILLAINS} -k contradicts", RULES),
@@ -455,7 +467,7 @@ STAKE_MUTANTS: Final = (
     _mutant("digest-without-epoch", "a signature holds in its own epoch alone", (EPOCHS_FORGED, VOTES), ("consensus/vote.py", "body = codec.encode((self.epoch, self.kind, self.view, self.block_hash))", "body = codec.encode((0, self.kind, self.view, self.block_hash))")),
     _mutant("conflict-across-epochs", "votes of different epochs contradict nothing", (VOTES, "pytest tests/unit/test_evidence.py"), ("consensus/vote.py", "if first.signer != second.signer or (a.epoch, a.view) != (b.epoch, b.view):", "if first.signer != second.signer or a.view != b.view:")),
     _mutant("other-epochs-votes-count", "a vote counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch == self._config.epoch:\n                    self._take_vote", "if subject.epoch >= 0:\n                    self._take_vote")),
-    _mutant("other-epochs-certificates-count", "a certificate counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch != self._config.epoch or subject.view <= self._final_view:\n            if subject.view", "if subject.view <= self._final_view:\n            if subject.view")),
+    _mutant("other-epochs-certificates-count", "a certificate counts in its own epoch alone", (EPOCH_EDGES,), (FOLLOWER, "if subject.epoch != self._config.epoch or subject.view < self._final_view:\n            return", "if subject.view < self._final_view:\n            return")),
     _mutant("later-epochs-dropped", "the journal's records of later epochs than the store's bind", (JOURNAL,), (NODE_JOURNAL, "if frame_epoch < epoch:", "if frame_epoch != epoch:")),
     _mutant("tail-names-nothing", "a tail names its boundary block", (BEACON,), ("consensus/ledger/block_checks.py", "if block.header.reveal != mark:", "if block.header.reveal != mark and not block.header.reveal:")),
     _mutant("link-by-a-layer", "a tail has its boundary block's state, not only its hash", (LIGHT,), ("consensus/block.py", "named == (below.height, below.state_root, below.history_root, 0, below.hash)", "header.reveal == below.hash")),

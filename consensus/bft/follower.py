@@ -9,6 +9,7 @@ Source: Chan and Pass, Simplex Consensus (ePrint 2023/463); consensus.md, rules 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from consensus.bft.contract import (
@@ -28,10 +29,9 @@ from consensus.bft.contract import (
 )
 from consensus.bft.replica import VIEWS_AHEAD_MAX, Replica
 from consensus.bft.tally import Round
+from consensus.forks import contradicts, find_evidence
 from consensus.vote import (
     FINALIZE,
-    KIND_NAMES,
-    NO_BLOCK,
     NOTARIZE,
     NULLIFY,
     Certificate,
@@ -82,15 +82,15 @@ class Follower(Replica):
 
     def _take_certificate(self, certificate: Certificate) -> None:
         subject = certificate.subject
-        if subject.epoch != self._config.epoch or subject.view <= self._final_view:
-            if subject.view == self._final_view and subject.epoch == self._config.epoch:
-                self._check_final(subject)
+        if subject.epoch != self._config.epoch or subject.view < self._final_view:
+            return
+        if subject.view == self._final_view:
+            self._check_agreement([self._final], certificate)
             return
         found = self._tally.open(subject.view)
-        held = found.certificates[subject.kind]
-        if held is not None:
-            if held.subject != subject:
-                self._halt(f"two {KIND_NAMES[subject.kind]} certificates in view {subject.view}", subject)
+        others = tuple(found.certificates)
+        if others[subject.kind] is not None:
+            self._check_agreement(others, certificate)
             return
         found.certificates[subject.kind] = certificate
         # Simplex rule 6: persist, then relay on first receipt; no body is needed for that.
@@ -101,7 +101,7 @@ class Follower(Replica):
         for evidence in self._tally.accuse_signers(certificate):
             self._emit(ReportEvidence(evidence))
         self._fetching.settle_certificate(subject.view, subject.kind)
-        self._check_agreement(found, subject)
+        self._check_agreement(others, certificate)
         if subject.kind == NOTARIZE:
             self._note_notarization(subject)
         elif subject.kind == FINALIZE:
@@ -109,18 +109,21 @@ class Follower(Replica):
         if subject.view >= self._view:
             self._enter(subject.view + 1, certificate)  # Simplex rule 1: a higher one jumps ahead
 
-    def _check_agreement(self, found: Round, subject: Subject) -> None:
-        """Certificates that contradict each other mean that more than W/3 broke the protocol."""
-        final = found.certificates[FINALIZE]
-        if final is None:
-            return
-        notarized = found.notarized_hash
-        if found.is_nullified or notarized not in (NO_BLOCK, final.subject.block_hash):
-            self._halt(f"view {found.view} is final and not: quorums contradict each other", subject)
-
-    def _check_final(self, subject: Subject) -> None:
-        if subject.kind == NULLIFY or subject.block_hash != self._final_hash:
-            self._halt(f"view {subject.view} is final and not: quorums contradict each other", subject)
+    def _check_agreement(self, held: Iterable[Certificate | None], certificate: Certificate) -> None:
+        """Certificates that contradict each other mean that more than W/3 broke the protocol: who, they prove."""
+        for other in held:
+            if other is None or self._contradiction or not contradicts(other, certificate):
+                continue
+            self._contradiction = (other, certificate)
+            self._emit(Persist(certificate))  # so that a restart finds both, and signs as little
+            subject = certificate.subject
+            found = self._tally.get(subject.view)
+            accused = set() if found is None else found.accused
+            for evidence in find_evidence(self._contradiction):
+                if evidence.first.signer not in accused:
+                    accused.add(evidence.first.signer)
+                    self._emit(ReportEvidence(evidence))
+            self._halt(f"quorums contradict each other in view {subject.view}", subject)
 
     def _finalize(self, certificate: Certificate) -> None:
         # Simplex rule 7: this block and all its ancestors are final.

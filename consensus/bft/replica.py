@@ -30,6 +30,7 @@ from consensus.bft.pacing import Pacing
 from consensus.bft.restore import Record
 from consensus.bft.standstill import Rotation
 from consensus.bft.tally import Tally
+from consensus.forks import contradicts
 from consensus.vote import (
     FINALIZE,
     NOTARIZE,
@@ -123,6 +124,7 @@ class Replica:
         self._watching_from = 0  # the view since which we watch without a gap
         self._observe_until = config.observe_until_view
         self._is_halted = False
+        self._contradiction: tuple[Certificate, ...] = ()  # two that exclude each other: why it halted
 
     # --- what a host may read --------------------------------------------------
 
@@ -195,10 +197,13 @@ class Replica:
                 is_other = found.votes[subject.kind][signer].subject != subject
                 return is_other and signer not in found.accused
             case Certificate(subject):
-                if subject.epoch != self._config.epoch or subject.view <= self._final_view:
+                if subject.epoch != self._config.epoch or subject.view < self._final_view:
                     return False
+                if subject.view == self._final_view:
+                    held = self._final
+                    return held is not None and not self._contradiction and contradicts(held, message)
                 certificate = self.get_certificate(subject.view, subject.kind)
-                return certificate is None or certificate.subject != subject
+                return certificate is None or (certificate.subject != subject and not self._contradiction)
             case Proposal(block):
                 if block.epoch != self._config.epoch or block.view <= self._final_view:
                     return False
@@ -224,7 +229,8 @@ class Replica:
 
     def list_records(self) -> tuple[Record, ...]:
         """What a journal must keep of this epoch: all that lies above the last final view, and that."""
-        return (*(() if self._final is None else (self._final,)), *self._list_above_final())
+        records = (*(() if self._final is None else (self._final,)), *self._list_above_final())
+        return (*records, *(certificate for certificate in self._contradiction if certificate not in records))
 
     # --- what the rules ask ----------------------------------------------------
 

@@ -19,12 +19,16 @@ Record = Vote | Certificate | Proposal
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """final: the highest finalization. The rest lies above it; `entry` led into `view`, if known."""
+    """final: the highest finalization. The rest lies above it; `entry` led into `view`, if known.
+
+    all_certificates: of whatever view, for two may contradict each other.
+    """
 
     view: int
     final: Certificate | None
     entry: Certificate | None
     certificates: tuple[Certificate, ...]
+    all_certificates: tuple[Certificate, ...]
     votes: tuple[Vote, ...]
     proposals: tuple[Proposal, ...]
 
@@ -59,6 +63,7 @@ def restore(records: Iterable[Record], epoch: int, own_index: int | None) -> Res
         final=final,
         entry=max(entries, key=lambda certificate: certificate.subject.view, default=None),
         certificates=tuple(entry for entry in certificates if entry.subject.view > final_view),
+        all_certificates=tuple(certificates),
         votes=tuple(vote for vote in votes if vote.subject.view > final_view),
         proposals=tuple(proposal for proposal in proposals if proposal.block.view > final_view),
     )

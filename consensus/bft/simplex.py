@@ -42,6 +42,7 @@ from consensus.bft.fetching import GAP_FETCHES_MAX
 from consensus.bft.follower import Follower
 from consensus.bft.replica import EngineConfig
 from consensus.bft.restore import Record, restore
+from consensus.forks import find_contradiction
 from consensus.vote import (
     FINALIZE,
     NO_BLOCK,
@@ -83,6 +84,10 @@ class SimplexEngine(Follower):
             self._count_vote(vote)
         if self._view < restored.view:
             self._enter(restored.view, restored.entry)
+        contradiction = find_contradiction(restored.all_certificates)
+        if contradiction is not None:
+            self._contradiction = contradiction
+            self._halt("quorums contradicted each other, before the restart", contradiction[1].subject)
         self._resend()
         self._emit(SetTimer(Timer.STANDSTILL, self._view, self._pacing.compute_standstill_ms(0)))
         return self._finish()

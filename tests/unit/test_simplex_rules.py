@@ -882,3 +882,37 @@ def test_what_is_not_needed_changes_nothing(bench: Bench) -> None:
     for item in items:
         assert not bench.engine.is_needed(item)
         assert bench.receive(item) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        (NOTARIZE, NOTARIZE),
+        (NULLIFY, FINALIZE),
+        (FINALIZE, NULLIFY),
+        (FINALIZE, FINALIZE),
+        (FINALIZE, NOTARIZE),
+    ],
+)
+def test_rule_11_certificates_that_contradict_each_other_name_their_liars_and_stop_us_for_good(
+    kind: int, other: int
+) -> None:
+    bench = Bench()
+    bench.start()
+    one, two = bench.block(1), bench.block(1, salt=1)
+    first = bench.certificate(kind, 1, None if kind == NULLIFY else one)
+    second = bench.certificate(other, 1, None if other == NULLIFY else two)
+    bench.receive(first)
+    assert bench.engine.is_needed(second)
+    effects = bench.receive(second)
+    assert is_halting(effects)
+    liars = {effect.evidence.first.signer for effect in of_type(effects, ReportEvidence)}
+    is_slashable = {kind, other} != {FINALIZE, NOTARIZE}  # that alone is no lie of whoever signed both
+    assert liars == (set(first.signers) & set(second.signers) if is_slashable else set())
+    assert second in [effect.record for effect in of_type(effects, Persist)]
+    assert {first, second} <= set(bench.engine.list_records())
+    assert not bench.engine.is_needed(second)
+    bench.restart()
+    assert bench.engine.is_halted
+    assert not bench.engine.is_signing
+    assert {first, second} <= set(bench.engine.list_records())
