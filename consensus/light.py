@@ -159,9 +159,9 @@ def advance(
         check_overlap(trust.next_validators, update.validators, update.final.certificate)
     check_final(update.final, update.validators, settings.chain_id, verify)
     if header.height == old.height and header.hash != old.hash:
-        if (header.state_root, header.history_root) == (old.state_root, old.history_root):
+        if _is_same_boundary(header, old):
             raise Rejected(
-                f"may be a tail of epoch {header.epoch}: it has the state of the trusted block",
+                f"is a tail of epoch {header.epoch}, or the trusted block is one",
                 field="header",
                 mend="ask for the boundary block, or a later one",
                 code="tail",
@@ -268,6 +268,21 @@ def _check_known(header: Header, validators: ValidatorSet, whose: str) -> None:
         )
 
 
+def _is_same_boundary(one: Header, other: Header) -> bool:
+    """Whether two blocks of one height do not exclude each other: a boundary block and a tail of it, or two tails.
+
+    Two tails name the same block in `reveal`. So do two blocks of an onion's layer that change nothing else, whose
+    proposer equivocates: they are taken for tails.
+    """
+    if block.is_link(one, other) or block.is_link(other, one):
+        return True
+    first, second = (
+        (header.state_root, header.history_root, header.transaction_count, header.reveal)
+        for header in (one, other)
+    )
+    return first == second and one.transaction_count == 0 and one.reveal != b""
+
+
 def check_agreement(
     settings: LightSettings,
     trust: Trust,
@@ -289,8 +304,7 @@ def check_agreement(
         raise Rejected("are of different heights", field="header.height", code="height")
     _check_known(mine, validators, "the one that the known header names")
     check_final(other, validators, settings.chain_id, verify)
-    is_tail = (mine.state_root, mine.history_root) == (theirs.state_root, theirs.history_root)
-    if mine.hash != theirs.hash and not is_tail:
+    if mine.hash != theirs.hash and not _is_same_boundary(mine, theirs):
         check_final(known, validators, settings.chain_id, verify)
         raise Fork(known, other, validators)
 

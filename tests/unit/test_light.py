@@ -18,6 +18,7 @@ from consensus.ledger.record_proofs import prove_record
 from consensus.light import FinalHeader, LightSettings, TransactionProof, Trust, Update
 from consensus.merkle import prove_inclusion
 from consensus.vote import FINALIZE, NULLIFY, Certificate, Subject, ValidatorSet, check_evidence
+from tests.chain_factory import ChainFactory
 from tests.ledger_chain import START_MS, Chain, alter, make_genesis
 from tests.staking_chain import OPERATORS, PEOPLE, StakingChain, make_staking_genesis, make_voting_key
 
@@ -461,3 +462,23 @@ def test_evidence_of_the_light_client_is_taken_by_the_chain() -> None:
         accusations.append(source.chain.accuse(index, lie, PEOPLE[number % len(PEOPLE)]))
     source.chain.grow(*accusations)
     assert [source.chain.stake(number).status for number in range(4)] == [0, 2, 2, 2]
+
+
+def test_two_empty_blocks_of_one_height_are_a_fork_although_they_change_the_same() -> None:
+    """Idle chains are all empty blocks: that no state differs does not make one the other's tail."""
+    factory = ChainFactory()
+    factory.grow(2)
+    settings, validators = LightSettings.from_genesis(factory.rules.genesis), factory.rules.validators
+    one, other = (
+        FinalHeader(block.header, factory.certify(block.header, FINALIZE))
+        for block in (factory.build(), factory.build(skipped_views=1))
+    )
+    assert (one.header.state_root, one.header.history_root) == (
+        other.header.state_root,
+        other.header.history_root,
+    )
+    trust = Trust(one.header, validators, validators, one)
+    with pytest.raises(Fork):
+        light.check_agreement(settings, trust, one, (), other, validators)
+    with pytest.raises(Fork):
+        light.advance(settings, trust, Update(other, validators, validators), 10**12)
