@@ -7,7 +7,8 @@ Randomness enters as `random_bytes` (the system's source from the command line, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,6 +239,31 @@ def check_same_network(
         modules.find_artifacts(chain, model)
 
 
+def check_same_chain(network: Network, asked: Mapping[str, object]) -> None:
+    """Raises Rejected when an option of `assay localnet` asks for another chain than the one that stands here.
+
+    asked: by option; None asks for nothing.
+    """
+    chain = config.read_genesis(network.homes[0])
+    parameters = chain.parameters
+    stands: dict[str, object] = {
+        "--modules": tuple(module.name for module in chain.modules),
+        "--epoch-blocks": parameters.epoch_blocks,
+        "--churn-bp": parameters.churn_bp_max,
+        "--leader-election": parameters.leader_election,
+        "--reporting": parameters.reporting,
+        "--reports-min": parameters.reports_min,
+        "--module-room": parameters.module_room_bytes,
+    }
+    for option, value in asked.items():
+        found = stands[option]
+        if value is not None and value != found:
+            words = (", ".join(found) or "none") if isinstance(found, tuple) else found
+            raise Rejected(
+                f"the network that stands here has {words}", field=option, mend="leave it out, or add --fresh"
+            )
+
+
 def set_local_settings(homes: Sequence[Path], base_port: int | None, block_interval_ms: int | None) -> None:
     """Ports and pacing are each node's own: an existing network may go on with others (None: as they are)."""
     for i, home in enumerate(homes):
@@ -283,22 +309,28 @@ def write_home(
 def _check_vacant(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Rejected("is not an empty folder", field=str(folder), mend="choose another")
+    if folder.exists() and folder.samefile(Path.cwd()):  # it is replaced by what is laid out beside it
+        raise Rejected("is the folder that you are in", field=str(folder), mend="name one inside it")
 
 
 @contextmanager
 def _lay_out(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well."""
-    temporary = folder.with_name(folder.name + ".new")
+    outer: Path | None = None
     try:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        outer = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary = outer / folder.name
+        temporary.mkdir()
         yield temporary
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
     except OSError as error:
         raise Fault(f"cannot be laid out ({error.strerror})", field=str(folder)) from None
+    finally:
+        if outer is not None:
+            shutil.rmtree(outer, ignore_errors=True)
 
 
 def _plan_parameters(

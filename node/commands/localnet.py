@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stakes", metavar="A,B,…", help="stakes of a new network (default: all equal)")
     parser.add_argument(
         "--modules",
-        default="fraud",
         metavar="A,B",
         help='validation modules of a new network (default fraud; "none" judges nothing)',
     )
@@ -46,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leader-election",
         choices=("round_robin", "onion"),
-        default="round_robin",
         help="of a new network with --epoch-blocks: leaders in turn (default), or drawn from what validators reveal",
     )
     parser.add_argument(
@@ -71,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--module-room",
         type=int,
-        default=0,
         metavar="BYTES",
         help="of every account's row, for models that come later (default: what the first ones need)",
     )
@@ -139,7 +136,13 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     from pathlib import Path
 
     from consensus.errors import Rejected
-    from consensus.parameters import CLOCK_WALL, CLOCK_WORKLOAD, REPORTING_LISTED, WHOLE_BP
+    from consensus.parameters import (
+        CLOCK_WALL,
+        CLOCK_WORKLOAD,
+        LEADER_ROUND_ROBIN,
+        REPORTING_LISTED,
+        WHOLE_BP,
+    )
     from node import admin, home, modules
     from node.clock import SystemClock
 
@@ -159,6 +162,18 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
             folder
         )  # before anything of a running network is touched: its settings, localnet.json
         home.check_same_network(network, args.nodes, stakes, refuses=not args.no_refusals, model=model)
+        home.check_same_chain(
+            network,
+            {
+                "--modules": None if args.modules is None else _read_module_names(args.modules),
+                "--epoch-blocks": args.epoch_blocks,
+                "--churn-bp": args.churn_bp,
+                "--leader-election": args.leader_election,
+                "--reporting": args.reporting,
+                "--reports-min": args.reports_min,
+                "--module-room": args.module_room,
+            },
+        )
         home.set_local_settings(network.homes, args.base_port, interval_ms)
         if args.admin:
             for folder_of_node in network.homes:
@@ -169,16 +184,16 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
         base_port=26600 if args.base_port is None else args.base_port,
         block_interval_ms=1_000 if interval_ms is None else interval_ms,
         refuses=not args.no_refusals,
-        module_names=_read_module_names(args.modules),
+        module_names=(modules.FRAUD,) if args.modules is None else _read_module_names(args.modules),
         stakes=stakes,
         model=model,
         admin=args.admin,
         epoch_blocks=args.epoch_blocks or 0,
         churn_bp_max=WHOLE_BP if args.churn_bp is None else args.churn_bp,
-        leader_election=args.leader_election,
+        leader_election=args.leader_election or LEADER_ROUND_ROBIN,
         reporting=args.reporting or REPORTING_LISTED,
         reports_min=1 if args.reports_min is None else args.reports_min,
-        module_room_bytes=args.module_room,
+        module_room_bytes=args.module_room or 0,
         clock=CLOCK_WALL if args.epoch_blocks else CLOCK_WORKLOAD,
         timestamp_ms=SystemClock().now_ms() if args.epoch_blocks else 0,
     )

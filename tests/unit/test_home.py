@@ -75,10 +75,11 @@ def test_nothing_is_laid_over_something_and_nothing_half_made_is_left(
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_left_of_a_making_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
-    (tmp_path / "net.new" / "node0").mkdir(parents=True)
+def test_what_stands_beside_a_new_network_is_left_alone_whatever_its_name(tmp_path: Path) -> None:
+    other = create(tmp_path / "net.new", seed=2)
     create(tmp_path / "net")
-    assert not (tmp_path / "net.new").exists()
+    assert home.open_network(tmp_path / "net.new") == other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "net.new"]
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,31 @@ def test_a_network_of_which_a_node_runs_is_not_stopped(tmp_path: Path) -> None:
         home.check_stopped(tmp_path / "net")
     lock.release()
     home.check_stopped(tmp_path / "net")
+
+
+def test_what_an_existing_network_cannot_follow_is_refused_and_what_it_has_is_not(tmp_path: Path) -> None:
+    network = create(tmp_path / "net")
+    has = {"--modules": (), "--epoch-blocks": 0, "--reports-min": 1, "--module-room": 0, "--churn-bp": None}
+    home.check_same_chain(network, has)
+    for option, value in (
+        ("--modules", ("fraud",)),
+        ("--epoch-blocks", 8),
+        ("--leader-election", "onion"),
+        ("--reporting", "registered"),
+        ("--reports-min", 2),
+        ("--module-room", 9),
+    ):
+        with pytest.raises(Rejected, match=f"{option}: the network that stands here has .*add --fresh"):
+            home.check_same_chain(network, {**has, option: value})
+
+
+def test_the_folder_one_stands_in_is_not_replaced_under_ones_feet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for name in (".", "../empty"):
+        with pytest.raises(Rejected, match="name one inside it"):
+            create(Path(name))
+    assert len(create(Path("net")).homes) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
