@@ -172,6 +172,7 @@ async def _verify(
 ) -> dict[str, Any]:
     from contextlib import AsyncExitStack
 
+    from consensus.errors import NotYet
     from consensus.forks import Fork
     from node.client.light import LightNode, open_client
     from node.client.node_client import NodeClient
@@ -182,12 +183,25 @@ async def _verify(
         nodes = [LightNode(await stack.enter_async_context(NodeClient([url]))) for url in urls]
         if action == "refusal":
             nodes = await find_refuser(nodes, subject)
-        client = await open_client(nodes[0], genesis, checkpoint, SystemClock())
+        unreachable: list[str] = []
+        while True:
+            try:
+                client = await open_client(nodes[0], genesis, checkpoint, SystemClock())
+                break
+            except NotYet:
+                if len(nodes) == 1:
+                    raise
+                unreachable.append(nodes.pop(0).url)
         start = client.trust.header
         try:
             report = await _ask(client, action, subject, since)
             top = client.trust.header
-            compared = [{"api": node.url, "height": await client.compare(node)} for node in nodes[1:]]
+            compared = []
+            for node in nodes[1:]:
+                try:
+                    compared.append({"api": node.url, "height": await client.compare(node)})
+                except NotYet:
+                    unreachable.append(node.url)
         except Fork as fork:
             return {"problem": str(fork), "fork": client.describe_fork(fork)}
         except Rewritten as lie:
@@ -203,6 +217,7 @@ async def _verify(
         "epoch": top.epoch,
         "validators": len(client.trust.validators),
         "compared": compared,
+        "unreachable": unreachable,
         "age_checked": client.is_aged,
     }
 
@@ -210,7 +225,7 @@ async def _verify(
 async def _describe_rewritten(client: LightClient, lie: Rewritten) -> dict[str, Any]:
     """Both headers; each with its certificate, as far as the node still knows the validators of its epoch."""
     from consensus import crypto
-    from consensus.errors import Rejected
+    from consensus.errors import AssayError
     from node.api import light_forms
     from node.api.json_forms import form_header
 
@@ -221,7 +236,7 @@ async def _describe_rewritten(client: LightClient, lie: Rewritten) -> dict[str, 
             final = (await client.node.fetch(header.height)).update.final
             if final.header == header:
                 shown = light_forms.form_final(final)
-        except Rejected:
+        except AssayError:  # a liar does not keep this from being told by not answering
             pass  # the hash chain to the trusted header stands without it
         blocks.append(shown)
     return {

@@ -50,14 +50,16 @@ async def session(server: ApiServer) -> AsyncIterator[aiohttp.ClientSession]:
 def serve_in_thread(server: ApiServer) -> Iterator[str]:
     """The URL of a server on a loop of its own: commands bring theirs."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)  # a test that fails ends all the same
     thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(5)
-    yield server.url
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
+        yield server.url
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(60)
+        loop.close()
 
 
 async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, Any]:

@@ -153,6 +153,18 @@ def test_a_forged_head_does_not_hold(
     assert (code, report["code"]) == (1, "certificate")
 
 
+def test_a_node_that_is_down_is_named_and_voids_nothing(
+    source: Source, url: str, genesis_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = "http://127.0.0.1:9"  # discard: nobody listens
+    for order in ((url, down), (down, url)):
+        apis = [word for each in order for word in ("--api", each)]
+        code, report = verify(capsys, "head", "--genesis", genesis_file, *apis)
+        assert (code, report["ok"], report["node"]) == (0, True, url)
+        assert (report["compared"], report["unreachable"]) == ([], [down])
+    assert run("verify", "head", "--genesis", genesis_file, "--api", down) == 1
+
+
 def test_nodes_that_agree_are_compared(
     source: Source, url: str, genesis_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
