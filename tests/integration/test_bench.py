@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_a_network_under_load_is_measured_or_the_row_says_why_not(tmp_path: Path
     )
     (row,) = json.loads(done.stdout)["rows"]
     # On a machine that is busy with other tests too few blocks may come in a window of seconds.
-    assert (row["value"] or 0) > 0 or (done.returncode == 1 and "one_validator failed: " in done.stderr)
+    reason = re.search(r"one_validator failed: (window: only \d blocks|backlog: grew )", done.stderr)
+    assert (row["value"] or 0) > 0 or (done.returncode == 1 and reason), done.stderr
 
 
 def test_a_sweep_writes_points_and_a_picture(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ml.dataset import write_trace
 from ml.synthetic import generate_workload
 from node.engine.journal import check_single_votes, read_journal
 from tests.integration.network_process import ASSAY, NetworkProcess, run_assay, wait_for
+
+pytestmark = pytest.mark.timeout(600)  # its own waits end it before that, and say what they waited for
 
 
 def check_sums(report: dict[str, Any], rows: int) -> None:

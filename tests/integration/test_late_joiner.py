@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-from consensus.bft.contract import Proposal
-from consensus.bft.restore import Record
-from consensus.vote import Certificate
 from node.engine.journal import check_single_votes, read_journal
 from node.localnet import find_base_port
 from tests.integration.network_process import (
@@ -22,6 +19,7 @@ from tests.integration.network_process import (
     run_assay,
     wait_for,
 )
+from tests.integration.own_views import get_own_views, read_own_views
 from tests.integration.running_node import RunningNode
 from tests.integration.steady_load import SteadyLoad
 
@@ -32,19 +30,6 @@ SILENCE_SECONDS = 2.5  # more than a leader's and an advance timer of the defaul
 def network(tmp_path: Path) -> Iterator[NetworkProcess]:
     with NetworkProcess(tmp_path / "net", "--no-refusals", "--block-interval", "250ms") as running:
         yield running
-
-
-def get_own_views(records: list[Record]) -> list[int]:
-    """Views of own votes and proposals."""
-    return [
-        record.block.view if isinstance(record, Proposal) else record.subject.view
-        for record in records
-        if not isinstance(record, Certificate)
-    ]
-
-
-def read_own_views(network: NetworkProcess, index: int) -> list[int]:
-    return get_own_views(list(read_journal(network.get_home(index) / "journal")))
 
 
 def get_root(api: str, height: int) -> Any:
@@ -157,6 +142,7 @@ def test_a_validator_that_lost_its_journal_stays_silent_without_a_quorum_of_othe
         network.restart(index)
     # What the others hold among them may still become final; then it needs the third vote.
     network.wait_connected(3, 2)
+    wait_for("one height", lambda: len({network.get_height(index) for index in (1, 2, 3)}) == 1)
     heights = [network.get_height(index) for index in (1, 2, 3)]
     hold_for("silence", lambda: read_own_views(network, 3) == [], SILENCE_SECONDS)
     assert [network.get_height(index) for index in (1, 2, 3)] == heights

@@ -21,6 +21,8 @@ from tests.integration.network_process import NetworkProcess, get_json, run_assa
 from tests.integration.running_node import RunningNode
 from tests.integration.steady_load import SteadyLoad
 
+pytestmark = pytest.mark.timeout(600)  # its own waits end it before that, and say what they waited for
+
 AHEAD = 60  # blocks from the decision to the switch: some ten seconds under load
 WAIT_S = 60.0  # below the limit of a whole test, so that what hangs is named
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.network_process import NetworkProcess, get_json, run_assay
 
+pytestmark = pytest.mark.timeout(600)  # its own waits end it before that, and say what they waited for
+
 PAYERS, LIAR, SHOP, VICTIM, STRANGER = (0, 2, 3, 4, 5, 6), 8, 7, 1, 9
 
 

@@ -19,6 +19,8 @@ from node.localnet import find_base_port
 from tests.integration.network_process import NetworkProcess, get_json, run_assay, wait_for
 from tests.integration.running_node import RunningNode
 
+pytestmark = pytest.mark.timeout(600)  # its own waits end it before that, and say what they waited for
+
 EPOCH_BLOCKS = 8  # two seconds of a network with nothing to do
 BOND = 1_200_000
 EPOCHS_WAIT_S = 40.0  # several epochs on a busy machine
