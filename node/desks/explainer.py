@@ -9,9 +9,12 @@ without them. Leaves out: HTTP and words (`node/api/`, the modules).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from consensus.block import Block
+from consensus.errors import NotYet
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ACCEPT, REFUSE, Counterfactual, Explanation
 from consensus.ledger.seating import compute_modules_digest
@@ -25,6 +28,8 @@ from node.mempool.refusals import FindChanges, Refusals
 from node.store.store import Store
 
 WAITING_MAX: Final = 8  # who asks for changes, at once: 50 ms of a core each, half a second for the last
+
+REBUILDS_MAX: Final = 16  # who asks for a verdict of the past, at once: a second or more each on a long chain
 
 Changes = tuple[tuple[str, tuple[Counterfactual, ...]], ...]
 
@@ -48,6 +53,7 @@ class Explainer:
         self._rebuilding = asyncio.Lock()
         self._looking = asyncio.Lock()
         self._waiting = 0
+        self._rebuilds = 0  # asked for and not answered yet
 
     async def score(self, transaction: Transaction) -> VerdictRecord:
         """The verdict that it would get now; its signature, nonce and fee mean nothing here."""
@@ -69,8 +75,7 @@ class Explainer:
         if place is not None:
             block = self._store.get_block_at(place[0])
             assert block is not None  # final blocks are stored
-            async with self._rebuilding:
-                return await asyncio.to_thread(self._explain_final, block, place[1])
+            return await self._rebuild(partial(self._explain_final, block, place[1]))
         refusal = self._refusals.get(transaction_id)
         if refusal is not None:
             changes = await self._find_changes(REFUSE, self._refusals.get_changes(transaction_id))
@@ -84,8 +89,23 @@ class Explainer:
             return None
         if logged.entry.height > self._chain.finalized.height:  # of a block that never became final
             return _tell(logged.transaction, logged.entry, ())
-        async with self._rebuilding:
-            return await asyncio.to_thread(self._explain_logged, logged.transaction, logged.entry)
+        return await self._rebuild(partial(self._explain_logged, logged.transaction, logged.entry))
+
+    async def _rebuild(self, explain: Callable[[], VerdictRecord]) -> VerdictRecord:
+        """In a thread, one after the other: each may execute hundreds of blocks again. Raises NotYet."""
+        if self._rebuilds >= REBUILDS_MAX:
+            raise NotYet(
+                f"{self._rebuilds} explanations of the past are asked for already",
+                field="verdict",
+                mend="ask again in a moment, or another node",
+                code="busy",
+            )
+        self._rebuilds += 1
+        try:
+            async with self._rebuilding:
+                return await asyncio.to_thread(explain)
+        finally:
+            self._rebuilds -= 1
 
     async def _find_changes(self, outcome: int, find: FindChanges | None) -> Changes | None:
         """None where nobody looked."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from consensus.errors import NotYet
 from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import ACCEPT, REFUSE, Counterfactual
 from consensus.refusal import get_head, verify_entry
@@ -130,6 +131,26 @@ async def test_changes_are_looked_for_beside_the_loop_and_by_few_at_once(
     gate.set()
     assert [world.get_changes(await task) for task in waiting] == [(), ()]
     assert threading.get_ident() not in threads
+
+
+async def test_only_so_many_wait_for_verdicts_of_the_past(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explainer, "REBUILDS_MAX", 2)
+    made = world.node.desk._explainer
+    tx = world.sign(0, 1)
+    (receipt,) = await world.node.desk.submit([tx.raw])
+    assert receipt.outcome == "accepted"
+    await world.wait_height(world.node.chain.finalized.height + 3)
+    await made._rebuilding.acquire()
+    waiting = [asyncio.create_task(world.node.desk.explain(tx.id)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(NotYet, match="ask again in a moment"):
+        await world.node.desk.explain(tx.id)
+    made._rebuilding.release()
+    for answer in waiting:
+        assert await answer is not None
+    assert made._rebuilds == 0
 
 
 async def test_a_refusal_is_answered_for_after_a_restart(world: World) -> None:
