@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from consensus import codec
 from consensus.errors import Rejected
@@ -39,6 +39,8 @@ def _mark_float(text: str) -> BadValue:
     return BadValue(f"{shorten(text)} is not an integer")
 
 
+VALUES_MAX: Final = 200_000  # a thousand transactions of two hundred fields: a value takes up to 100 bytes
+
 _decoder = json.JSONDecoder(
     object_pairs_hook=_make_object, parse_float=_mark_float, parse_constant=_mark_float, strict=True
 )
@@ -46,6 +48,8 @@ _decoder = json.JSONDecoder(
 
 def read_json(body: bytes) -> Any:
     """The value of a JSON text (UTF-8); BadValue in place of what is not allowed. Raises Rejected "json"."""
+    if body.count(b",") + body.count(b"[") > VALUES_MAX:
+        _refuse_text(f"holds more than {VALUES_MAX} values")
     try:
         return _decoder.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:

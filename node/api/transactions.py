@@ -23,6 +23,7 @@ from node.api.route import Arguments, Context
 
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/msgpack"
+ARRAY_HEADS: Final = frozenset(bytes((head,)) for head in (*range(0x90, 0xA0), 0xDC, 0xDD))
 BODY_TIMEOUT_S: Final = 20.0  # the largest body on a line of 4 Mbit/s
 
 
@@ -76,21 +77,35 @@ async def submit(context: Context, request: web.Request, _: Arguments) -> web.St
     return answer([json_forms.form_receipt(receipt or next(passed)) for receipt in receipts])
 
 
+def _unpack(context: Context, body: bytes) -> Any:
+    """A byte string or an array of them; nothing is made of arrays in arrays, which one byte each would swell."""
+    limits = context.limits
+    unpacker = msgpack.Unpacker(
+        raw=False,
+        max_buffer_size=limits.body_bytes_max,
+        max_array_len=0,
+        max_map_len=0,
+        max_ext_len=0,
+        max_str_len=0,
+        max_bin_len=limits.body_bytes_max,
+    )
+    unpacker.feed(body)
+    if body[:1] in ARRAY_HEADS:
+        count = unpacker.read_array_header()
+        _check_count(count, context)
+        value: Any = [unpacker.unpack() for _ in range(count)]
+    else:
+        value = unpacker.unpack()
+    if unpacker.tell() != len(body):
+        raise ValueError("there is more behind it")
+    return value
+
+
 async def _submit_msgpack(context: Context, body: bytes) -> web.Response:
     """One byte string, or an array of them: canonical transactions."""
     try:
-        value = msgpack.unpackb(
-            body,
-            raw=False,
-            max_array_len=context.limits.batch_transactions_max,
-            max_map_len=0,
-            max_ext_len=0,
-            max_str_len=0,
-            max_bin_len=context.limits.body_bytes_max,
-        )
+        value = _unpack(context, body)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        if "max_array_len" in str(error):
-            _check_count(context.limits.batch_transactions_max + 1, context)
         raise Rejected(
             f"is not msgpack ({type(error).__name__})",
             field="body",

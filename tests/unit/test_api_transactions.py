@@ -104,6 +104,27 @@ async def test_msgpack_of_anything_else_is_a_problem(session: aiohttp.ClientSess
     assert (status, problem["code"]) == (400, "msgpack")
 
 
+async def test_what_would_grow_in_memory_is_not_decoded(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An array in an array takes a byte of msgpack and sixty here, a small number four of JSON and a hundred."""
+    nested = b"\x95" + b"\xdc\x03\xe8" + b"\x90" * 10_000
+    async with session.post("/v1/transactions", data=nested, headers=MSGPACK) as response:
+        assert (response.status, (await response.json(content_type=None))["code"]) == (400, "msgpack")
+    monkeypatch.setattr(json_reading, "VALUES_MAX", 100)
+    for text in ("[" + "1e1," * 100 + "1]", "[" * 101 + "]" * 101):
+        for path in ("/v1/transactions", "/v1/score"):
+            status, problem = await post(session, text, path)
+            assert (status, problem["code"]) == (400, "json")
+            assert "more than 100 values" in problem["detail"]
+
+
+async def test_what_stands_behind_a_batch_is_no_part_of_it(session: aiohttp.ClientSession) -> None:
+    body = msgpack.packb([make_transfer(1).raw]) + b"\xc4\x01x"
+    async with session.post("/v1/transactions", data=body, headers=MSGPACK) as response:
+        assert (response.status, (await response.json(content_type=None))["code"]) == (400, "msgpack")
+
+
 @pytest.mark.parametrize("count", [0, 6])
 async def test_a_batch_is_bounded(session: aiohttp.ClientSession, door: FakeDoor, count: int) -> None:
     batch = [make_transfer(nonce) for nonce in range(count)]
