@@ -1,5 +1,7 @@
 """The API's reading calls: status, blocks, transactions, proofs, accounts, lists, and their parameters."""
 
+from dataclasses import replace
+
 import aiohttp
 import pytest
 
@@ -69,7 +71,7 @@ async def test_a_block_that_is_not_there_is_404_and_no_block_400(
 
 
 async def test_pages_of_blocks_rise_and_end_at_the_limit_of_entries_or_transactions(
-    session: aiohttp.ClientSession,
+    session: aiohttp.ClientSession, door: FakeDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, page = await get(session, "/v1/blocks?from=0&limit=2")
     assert ([b["header"]["height"] for b in page["blocks"]], page["next"]) == ([0, 1], 2)
@@ -80,6 +82,17 @@ async def test_pages_of_blocks_rise_and_end_at_the_limit_of_entries_or_transacti
     assert "transactions" not in page["blocks"][0]
     _, page = await get(session, "/v1/blocks?limit=1")
     assert [b["header"]["height"] for b in page["blocks"]] == [3]
+    many = {record.block.header.height: record for record in door.get_blocks(0, 9)}
+
+    def get_far_from_certificates(first: int, count: int) -> list[api_door.BlockRecord]:
+        found = [many[height] for height in range(first, min(first + count, 4))]
+        return [replace(record, headers=(record.block.header,) * 600) for record in found]
+
+    monkeypatch.setattr(door, "get_blocks", get_far_from_certificates)
+    _, page = await get(
+        session, "/v1/blocks?from=0&limit=3&transactions=false"
+    )  # their headers count as well
+    assert ([b["header"]["height"] for b in page["blocks"]], page["next"]) == ([0], 1)
 
 
 @pytest.mark.parametrize(
