@@ -5,7 +5,7 @@ These nouns lie below both the ledger (a block carries its parent's certificate)
 
 Invariant: a certificate names one subject and holds the signatures of distinct validators, in rising
 order of index; two valid certificates for one subject may differ, so nothing may be derived from
-their bytes (consensus.md, Objects). Quorum q = floor(2W/3) + 1, in integers.
+their bytes (consensus.md, The idea). Quorum q = floor(2W/3) + 1, in integers.
 Source: Chan and Pass, Simplex Consensus (ePrint 2023/463); weighted as in TON's Simplex (2026).
 """
 
@@ -127,7 +127,7 @@ class Verifier(Protocol):
 
 
 def is_conflict(first: Vote, second: Vote) -> bool:
-    """Whether two votes of one signer break the protocol (consensus.md, Slashable).
+    """Whether two votes of one signer break the protocol (consensus.md, Liars).
 
     Two notarizes or two finalizes for different blocks, or nullify with finalize, in one view.
     Notarize with nullify is legal.

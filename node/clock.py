@@ -1,6 +1,6 @@
 """Time, as the node is told it: one object that says what time it is.
 
-Invariant: nothing else in `node/` reads the system's clocks, so that tests and the deterministic
+Invariant: nothing else that a node runs reads the system's clocks, so that tests and the deterministic
 world decide how late it is. Wall time may jump (somebody sets it); monotonic time never falls.
 Leaves out: timers; whoever drives the node owns those. The ledger's own time is in block headers.
 """

@@ -21,7 +21,7 @@ from consensus.ledger.rules import Rules
 from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds, ValidationModule
 from ml.discovery import load_module
 
-ARTIFACT_BYTES_MAX: Final = 4_000_000  # ten times the model that ships
+ARTIFACT_BYTES_MAX: Final = 4_000_000  # four times what a chain takes
 FRAUD: Final = "fraud"  # the module whose artifact a user trains
 MODULES_KEPT: Final = 4  # those of one chain
 THRESHOLDS_DEFAULT: Final = Thresholds(SCORE_MAX // 2, SCORE_MAX)  # of a module that suggests none

@@ -10,7 +10,7 @@ vote as soon as it has issued its Persist.
 The engine orders block hashes; what a block means is the ledger's affair. A `BlockRef` is what it knows
 of a block, derived by the host from a header whose hash it has recomputed. `payload` (the header's
 bytes) passes through it unread.
-Source: consensus.md (Shape); etcd raft's Ready for the order of durable and audible.
+Source: consensus.md (What must survive a crash); etcd raft's Ready for the order of durable and audible.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class WorkWaiting:
 
 @dataclass(frozen=True, slots=True)
 class SigningAllowed:
-    """Ends "observe only" (consensus.md, Journal): nothing at or below `above_view` is ever signed.
+    """Ends "observe only" (consensus.md, What must survive a crash): nothing at or below `above_view` is ever signed.
 
     above_view = M + 1, where M is the highest view that validators of stake >= q, self excluded, report.
     The host makes it durable (`Journal.allow_signing`) first.

@@ -5,7 +5,7 @@ two votes must share is written once, so that it cannot differ.
 
 Invariant: decode(encode(x)) is x with its votes in order, and no other bytes decode to it.
 `vote.check_evidence` checks the signatures and that the votes contradict each other.
-Source: consensus.md, Slashable. Leaves out: punishment, and that ECDSA lets a signer give two proofs of
+Source: consensus.md, Liars. Leaves out: punishment, and that ECDSA lets a signer give two proofs of
 one offence; `compute_offence` names the offence itself.
 """
 

@@ -2,7 +2,7 @@
 
 Invariant: Delta grows with the views since the last finalization, is capped, and falls back only on a
 new finalization; an attacker who makes views pass cannot shrink it.
-Source: consensus.md (Pacing, Timers). All values in ms; the engine has no clock, it only names delays.
+Source: consensus.md (Pace). All values in ms; the engine has no clock, it only names delays.
 """
 
 from __future__ import annotations

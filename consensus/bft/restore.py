@@ -3,7 +3,7 @@
 Invariant: records of this epoch bind, whatever their order; others' votes and other epochs are left
 out. A view was reached if a certificate of the view before it, or an own vote or proposal in it, is on
 record.
-Source: consensus.md, Journal.
+Source: consensus.md, What must survive a crash.
 """
 
 from __future__ import annotations

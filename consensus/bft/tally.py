@@ -6,7 +6,7 @@ signed is what its row says, after a restart too.
 
 Invariant: memory is bounded by validators x views; a second vote of one kind is never kept, only
 reported, once per validator and view. Votes come checked (`check_message`).
-Source: consensus.md, rules 6 and 12, Slashable.
+Source: consensus.md, rules 6 and 12, Liars.
 """
 
 from __future__ import annotations

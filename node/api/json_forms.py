@@ -1,7 +1,7 @@
 """How the nouns look in JSON: Transaction, Header, Block, Certificate, Account, Verdict ...
 
 Byte strings are lower-case hex with 0x; integers stay below 2^53, which every JSON reader keeps exact
-(the one 64-bit set, the nonce window, is hex too). Field names are those of interfaces.md.
+(the one 64-bit set, the nonce window, is hex too). Field names are those of docs/api.md.
 Reading is `transaction_reading`; what a kind has of its own, both ways, `kind_forms`.
 """
 

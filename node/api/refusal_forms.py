@@ -131,7 +131,10 @@ def build_refusal_schemas(limits: Limits) -> Json:
         "RefusalEntry": build_object(
             {
                 "index": INT,
-                "leaf": {**HEX, "description": "what is hashed as the leaf (docs/ledger.md, Refusal logs)"},
+                "leaf": {
+                    **HEX,
+                    "description": "what is hashed as the leaf (docs/refusals.md, What a node does)",
+                },
                 "refusal": build_object(
                     {
                         "id": HASH_SCHEMA,

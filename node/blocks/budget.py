@@ -1,7 +1,7 @@
 """The block budget: how many transactions this node's next block may hold, so that its view survives it.
 
 A view's timers presume that building and judging a block take less than half of Delta (consensus.md,
-Pacing). How long that takes here and now is measured, as wall time: beside other processes a signature
+Pace). How long that takes here and now is measured, as wall time: beside other processes a signature
 waits longer than it computes. What is expected of a block is its size times the time per transaction of
 recent blocks. A block's fixed cost is counted with them, so the bound settles where the whole takes the
 time allowed, and errs on the small side after small blocks.

@@ -1,7 +1,7 @@
 """Finality: commits what a finalization makes final, in order, once every body is here.
 
 Block and certificate are durable before the state moves and before anyone hears of it
-(consensus.md, Journal); the state may lag behind the store and is re-executed at start. A final tail makes
+(consensus.md, What must survive a crash); the state may lag behind the store and is re-executed at start. A final tail makes
 its epoch's boundary block final and nothing else: its header only links the certificate to that.
 
 Invariant: final blocks form one chain whose height rises by one. Leaves out: fetching (the judge's),

@@ -1,7 +1,7 @@
 """The onion keeper: a validator's hash onions on a chain that draws its leaders; commits to them and peels them.
 
 An era is a number of epochs, the same for all nodes; each has its onion, whose secret is
-HMAC-SHA256(the operator's private key, tag | chain | era). So there is nothing to store, to back up or to
+HMAC-SHA256(the operator's private key, tag | era | chain). So there is nothing to store, to back up or to
 lose: whoever has the key has all onions. A node commits two epochs before an era begins, as a transaction
 of its account, and an onion has layers for every block of its era.
 

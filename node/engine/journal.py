@@ -8,7 +8,7 @@ Invariant: what `sync` returned from is there after any crash. A torn tail is cu
 tail, a journal missing beside a key that has voted, or one older than its mark: observe only, loudly.
 What binds survives compaction: everything above the last finalization, that, and later epochs. In an epoch
 below the one last entered nothing is signed again: its records may be gone.
-Source: consensus.md, Journal. Left out: a backup taken and restored within one run goes unnoticed.
+Source: consensus.md, What must survive a crash. Left out: a backup taken and restored within one run goes unnoticed.
 """
 
 from __future__ import annotations

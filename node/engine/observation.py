@@ -6,7 +6,7 @@ only above M + 1, or from the next epoch on that nobody had reached when it bega
 blocks became final since: an old vote that a stranger replays says nothing.
 
 Invariant: with less than a quorum of others active, nothing is ever allowed: a quorum ends an epoch, too.
-Source: consensus.md, Journal. Leaves out: making the permission durable; the journal does.
+Source: consensus.md, What must survive a crash. Leaves out: making the permission durable; the journal does.
 """
 
 from __future__ import annotations

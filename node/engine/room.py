@@ -6,7 +6,7 @@ only answers; its judging, building and finalizing are over (`host.py`).
 
 Invariant: a node signs in the epoch of its next block alone, and never again below one that it entered (the
 journal keeps that); events reach the engine of the epoch that they speak of, or nobody.
-Source: consensus.md, Epochs and Journal. Leaves out: frames of the next epoch until then (`held_frames.py`).
+Source: consensus.md, Epochs, and What must survive a crash. Leaves out: frames of the next epoch until then (`held_frames.py`).
 """
 
 from __future__ import annotations

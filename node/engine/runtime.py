@@ -2,7 +2,7 @@
 
 One turn drains what has arrived, steps the engine for each event, appends every record of those steps
 to the journal with one sync, and only then performs the other effects in order: durable before audible
-(consensus.md, Shape). A journal that cannot be synced ends the node: nothing unsynced may be said.
+(consensus.md, What must survive a crash). A journal that cannot be synced ends the node: nothing unsynced may be said.
 
 Invariant: `step` is called from one place, never reentrantly; events made by effects wait for the next
 turn. Leaves out: what judging, building, fetching and finalising mean; those are the doors it is given.

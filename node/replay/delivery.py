@@ -6,7 +6,7 @@ A node that is down or busy is left alone for growing intervals, and the next on
 submitted again to another node; so is everything when nothing becomes final. Both stop at expiry.
 
 Invariant: every parcel is told its fate exactly once as refused or failed, and a later final overrides
-that (interfaces.md: a refusal is a node's answer of the moment). In flight = posted and not settled.
+that (docs/api.md: a refusal is a node's answer of the moment). In flight = posted and not settled.
 Leaves out: who learns what is final; the follower hands blocks in.
 """
 
@@ -34,7 +34,7 @@ TICK_MS: Final = 100
 AWAY_MS_MIN: Final = 200
 AWAY_MS_MAX: Final = 3_000  # a node that was restarted is found again within this
 REJECTED_RETRY_MS: Final = 500  # doubled each time: a node behind the others catches up meanwhile
-REJECTIONS_MAX: Final = 6  # 30 s in all, by different nodes where there are several
+REJECTIONS_MAX: Final = 6  # in some 18 s, by different nodes where there are several
 SLOWEST_RETRY_MS: Final = 5_000
 CODE_GAP: Final = "nonce_gap"  # a mempool's word for a nonce too far above those it knows
 

@@ -1,6 +1,6 @@
 """The report of a replay: counts, pace, latency, quality against the labels, agreement of the nodes.
 
-`build_report` makes the JSON of interfaces.md (further keys are ours); `describe` says it to people.
+`build_report` makes the JSON of docs/replay.md, The report; `describe` says it to people.
 Quality counts every row that has a score: a final row with its block's, a refused one with its
 refusal's. Floats live here and nowhere near a score.
 """

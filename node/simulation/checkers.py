@@ -3,7 +3,7 @@
 A checker sees what honest nodes say, hold and commit, and knows nothing of how engines work: quorums,
 conflicts and gaps are reckoned anew here, with other code than the engine's. Each complaint begins with
 the name of its invariant.
-Source: consensus.md, Safety invariants, Liveness invariant. Leaves out: what a block holds (the checkers
+Source: consensus.md, What the simulation checks. Leaves out: what a block holds (the checkers
 of whole nodes look into it).
 """
 
@@ -339,7 +339,7 @@ class SafetyChecker:
 
 
 def _contradicts(first: Vote, second: Vote) -> bool:
-    """Whether one validator says in one view what no honest one says (consensus.md, Slashable)."""
+    """Whether one validator says in one view what no honest one says (consensus.md, Liars)."""
     a, b = first.subject, second.subject
     if (a.epoch, a.view, first.signer) != (b.epoch, b.view, second.signer):
         return False

@@ -125,8 +125,14 @@ class SimulationConfig:
                 field="--leader-election",
                 mend="add --full-nodes and --epoch-blocks N",
             )
-        if self.joiners < 0 or self.node_count > NODES_MAX:
+        if self.joiners < 0:
             raise Rejected("must be 0 or more", field="--joiners", mend="use e.g. 1")
+        if self.node_count > NODES_MAX:
+            raise Rejected(
+                f"{self.joiners} and --nodes {self.nodes} make more than {NODES_MAX} nodes",
+                field="--joiners",
+                mend="use --joiners 0, or fewer nodes",
+            )
         if not 0 <= self.unrest <= 1:
             raise Rejected("is a share", field="--unrest", mend="use 0 to 1")
         if self.equivocators < 0 or self.absent < 0:

@@ -1,6 +1,6 @@
 """Whose turn a view is, reckoned the plain way, to check the engine's own schedule by.
 
-Source: consensus.md, Leader; ledger.md, Leaders; fractions instead of scaled integers, from the first turn on instead of a jump.
+Source: consensus.md, Epochs; ledger.md, Leaders; fractions instead of scaled integers, from the first turn on instead of a jump.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ says so, so the journal is asked, and each body that it vouches for above the fi
 What else may go is a body that nobody was promised, or a finality mark: its finalization is in the journal or
 at a quorum of peers, votes stay bound by the journal alone, and its blocks are here or fetched.
 
-Invariant: what is vouched for is never dropped. Source: consensus.md, rule 3 and Journal.
+Invariant: what is vouched for is never dropped. Source: consensus.md, rule 3 and What must survive a crash.
 """
 
 from __future__ import annotations

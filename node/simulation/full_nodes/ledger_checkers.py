@@ -5,7 +5,7 @@ ledger, and executed by an observer, which has seen the chain from genesis and n
 outcomes and state roots are compared with what it computes. Every other node must have the same header.
 
 Invariant: a block is judged once per run and looked at once per node. Complaints begin with the name of
-their invariant. Source: consensus.md, Safety invariants; scoring.md, Verdicts.
+their invariant. Source: consensus.md, What the simulation checks; scoring.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ chain with the chain's own rules does (`ledger_checkers.py`).
 
 With epochs, fees and what is bonded leave the accounts for pools (`plain_stakes.py`).
 Invariant: `apply` raises Violation at the first broken promise, whose name its complaint begins with; after
-every block all money is counted. Source: interfaces.md, consensus.md (Objects).
+every block all money is counted. Source: ledger.md.
 Leaves out: state roots, and the proofs that reports carry (what they prove is looked up instead).
 """
 
@@ -36,7 +36,7 @@ from node.simulation.checkers import Violation
 from node.simulation.full_nodes.plain_models import PlainModels
 from node.simulation.full_nodes.plain_stakes import STAKING_KINDS, PlainStakes
 
-NONCE_REACH: Final = 64  # interfaces.md: an account keeps its highest nonce and a window of 64 bits
+NONCE_REACH: Final = 64  # ledger.md: an account keeps its highest nonce and a window of 64 bits
 REFUSED: Final = 2  # the third outcome, which no block holds
 MODEL_KINDS: Final = (KIND_PUBLISH_MODEL, KIND_APPROVE_MOTION)
 PAYLOAD_ITEMS_MAX: Final = 256  # of a report: two proofs of 64 hashes at most
