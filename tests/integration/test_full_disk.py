@@ -5,6 +5,7 @@ On a tmpfs of a few megabytes, mounted for the test; skipped where mounting is n
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -43,12 +44,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(folder: Path) -> None:
     """Let a file grow until nothing is left of the disk."""
-    usage = os.statvfs(folder)
-    filler = folder / "filler"
-    with open(filler, "ab") as file:
-        size = usage.f_bavail * usage.f_frsize
-        if size > 0:
-            os.posix_fallocate(file.fileno(), file.tell(), size)
+    with open(folder / "filler", "ab") as file:
+        while True:
+            usage = os.statvfs(folder)
+            size = usage.f_bavail * usage.f_frsize
+            if size <= 0:
+                return
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise  # else a node took some of it in between
 
 
 def test_a_node_on_a_full_disk_stops_with_one_line_and_goes_on_with_space(
