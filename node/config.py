@@ -21,16 +21,19 @@ from typing import Any, Final
 
 from consensus import crypto, genesis
 from consensus.codec import check_int, check_str
-from consensus.errors import Fault, Rejected
+from consensus.errors import Rejected
 from node.policies.plan import PolicyPlan, read_policies
+from node.store.disk import make_disk_fault
 
 LOOPBACK: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
 DURATION_MS_MAX: Final = 600_000  # ten minutes: no timer of a live network waits longer
 
 SHADOWS_MAX: Final = 8  # each costs a thread as much as judging does
+HOST_NAMES_MAX: Final = 64  # names that people gave a node, not a list of machines
 
 _DURATION = re.compile(r"(\d+)(ms|s|m)?\Z")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")  # without a port: any port will do
 _PEER_URL = re.compile(r"wss?://[^/\s]+(/\S*)?\Z")
 _PEER_KEY = re.compile(r"(0x)?0[23][0-9a-fA-F]{64}\Z")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
@@ -55,6 +58,7 @@ class NodeConfig:
     peers: tuple[PeerConfig, ...] = ()
     p2p_host: str = LOOPBACK
     api_host: str = LOOPBACK
+    api_host_names: tuple[str, ...] = ()  # further names that clients call the API by: a proxy's
     block_interval_ms: int = 1_000
     delta_ms: int = 600  # Simplex's Delta: one message and the judging of a full block on a busy machine
     delta_ms_max: int = 8_000  # the cap that Delta grows to while nothing becomes final
@@ -68,6 +72,10 @@ class NodeConfig:
         check_int(self.api_port, "api_port", high=PORT_MAX)
         check_str(self.p2p_host, "p2p_host", length_max=255)
         check_str(self.api_host, "api_host", length_max=255)
+        if len(self.api_host_names) > HOST_NAMES_MAX:
+            raise Rejected(f"must be at most {HOST_NAMES_MAX} names", field="api_host_names")
+        for name in self.api_host_names:
+            _check_host_name(name)
         check_int(self.block_interval_ms, "block_interval_ms", high=DURATION_MS_MAX)
         check_int(self.delta_ms, "delta_ms", low=10, high=DURATION_MS_MAX)
         check_int(self.delta_ms_max, "delta_ms_max", low=self.delta_ms, high=DURATION_MS_MAX)
@@ -103,11 +111,24 @@ def read_config(home: Path) -> NodeConfig:
     peers = document.get("peers", [])
     if type(peers) is not list:
         raise Rejected("must be a list", field="node.json: peers")
+    host_names = document.get("api_host_names", [])
+    if type(host_names) is not list:
+        raise Rejected("must be a list", field="node.json: api_host_names")
     own = {
+        "api_host_names": tuple(host_names),
         "peers": tuple(_read_peer(peer) for peer in peers),
         "policies": read_policies(document.get("policies", [])),
     }
     return NodeConfig(**{**document, **own})
+
+
+def _check_host_name(name: Any) -> None:
+    if type(name) is not str or not _HOST_NAME.match(name):
+        raise Rejected(
+            f"{str(name)[:80]!a} is not a host name",
+            field="api_host_names",
+            mend="write it like node.example, without scheme and port",
+        )
 
 
 def _read_peer(value: Any) -> PeerConfig:
@@ -160,7 +181,7 @@ def write_file(path: Path, text: str, *, mode: int = 0o644) -> None:
             os.fsync(descriptor)
         temporary.replace(path)
     except OSError as error:
-        raise Fault(f"cannot be written ({error.strerror})", field=str(path), mend="free the disk") from None
+        raise make_disk_fault(path, "write", error) from None
 
 
 def _read_text(path: Path, mend: str) -> str:

@@ -180,7 +180,11 @@ class FullNode:
                 self._on_allowed,
             )
             self.desk = Desk(self)
-            settings = ApiSettings(host=self.settings.api_host, port=self.settings.api_port)
+            settings = ApiSettings(
+                host=self.settings.api_host,
+                port=self.settings.api_port,
+                host_names=self.settings.api_host_names,
+            )
             self.api = (
                 ApiServer(self.desk, settings, self.metrics, self.clock.monotonic_ms, admin)
                 if serves_api

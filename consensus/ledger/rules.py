@@ -1,7 +1,7 @@
 """Rules: one chain's genesis and modules, and every question that is asked of them.
 
 The door to the ledger. What a transaction must look like (`check_form`), whether it may enter a
-mempool (`check_admission`), what the modules say (`evaluate`, `explain`), and blocks (`build_block`,
+mempool (`find_inadmissible`), what the modules say (`evaluate`, `explain`), and blocks (`build_block`,
 `check_block`). All of it is pure: views in, answers out.
 
 Invariant: a Rules holds the modules that genesis names, by digest, and makes others of the artifacts in a
@@ -157,7 +157,7 @@ class Rules:
         )
 
     def check_admission(self, tx: Transaction, view: View, now_ms: int) -> None:
-        """Raises Rejected or NotYet unless `tx` alone could be in a block right after `view`."""
+        """`find_inadmissible` of one transaction: raises what it finds. A mempool asks for many at once."""
         error = self.find_inadmissible((tx,), view, now_ms)[0]
         if error is not None:
             raise error

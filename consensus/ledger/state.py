@@ -338,6 +338,7 @@ class View:
         return self._get_parameter(rec.PARAMETER_MODULES)
 
     def is_reporter(self, address: bytes) -> bool:
+        """Whether this account is on record as a reporter, one that was struck off too: no leave to report."""
         return self.get_record(rec.NAMESPACE_REPORTER, address) is not None
 
     def get_history_root(self, height: int) -> bytes | None:

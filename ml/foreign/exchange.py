@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from consensus.errors import Rejected
 from consensus.ledger.scoring import REFUSE_NEVER, SCORE_MAX, Thresholds
@@ -84,8 +84,3 @@ def make_model(source: SourceForest, like: Model, data: bytes = b"") -> Model:
         thresholds=Thresholds(SCORE_MAX // 2, REFUSE_NEVER),
         card=card,
     )
-
-
-def read_estimator(estimator: Any, like: Model) -> Model:
-    """The model that a fitted scikit-learn classifier in memory makes."""
-    return make_model(read_sklearn(estimator), like)

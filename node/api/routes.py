@@ -175,7 +175,7 @@ def build_routes(limits: Limits) -> tuple[Route, ...]:
             "HistoryProof",
             BLOCK_HEIGHT,
             ANCHOR,
-            errors=(404,),
+            errors=(404, 422),
         ),
         _get(
             "/v1/light/records/{key}",

@@ -195,7 +195,7 @@ class ApiServer:
                 f"{name[:80]!a} is not a name of this node",
                 field="Host",
                 code="host",
-                mend="use localhost, or add the name to the node's host names",
+                mend="use localhost, or add the name to api_host_names in node.json",
             )
 
     def _check_rate(self, request: web.Request, route: Route | None) -> None:

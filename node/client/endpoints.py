@@ -20,13 +20,13 @@ DEFAULT_URL: Final = "http://127.0.0.1:26601"  # node0 of a local network with t
 LOCALNET_FILE: Final = "localnet.json"
 
 
-def add_api_arguments(parser: argparse.ArgumentParser) -> None:
-    """--api, --home and --json, as every client's command has them."""
+def add_api_arguments(parser: argparse.ArgumentParser, *, several: str = "several are tried in turn") -> None:
+    """--api, --home and --json, as every client's command has them. several: what more than one --api is for."""
     parser.add_argument(
         "--api",
         action="append",
         metavar="URL",
-        help=f"a node's base URL; several are tried in turn (default: {DEFAULT_URL})",
+        help=f"a node's base URL; {several} (default: {DEFAULT_URL})",
     )
     parser.add_argument(
         "--home", metavar="DIR", help="a local network's folder, or one node's, instead of --api"

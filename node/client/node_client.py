@@ -207,12 +207,6 @@ class NodeClient:
         except UnicodeDecodeError:
             raise _not_a_node(self.url) from None
 
-    async def post_json(self, path: str, value: Any) -> Any:
-        """The document that answers a JSON document."""
-        body = json.dumps(value, allow_nan=False).encode()
-        headers = {"Content-Type": "application/json"}
-        return json.loads(await self._request("POST", path, body, headers, everywhere=False))
-
     async def _request(
         self,
         method: str,

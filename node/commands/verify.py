@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help="where proofs of lies go (default: evidence-HEIGHT.json, rewritten-HEIGHT.json)",
         )
-        add_api_arguments(own)
+        add_api_arguments(own, several="of several the first that answers is asked, and the others compared")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,6 @@ from node.api.refusal_records import (
 from node.duties.refusal_keeper import RefusalKeeper
 from node.mempool.mempool import Mempool
 from node.mempool.refusals import Refusals
-from node.store.refusal_log import Logged
 
 REFUSAL_CODES = ("refused", "policy")
 
@@ -59,10 +58,6 @@ class RefusalDesk:
         return TransactionRecord(
             logged.transaction, "refused", score=entry.score, outcome=REFUSE, reasons=entry.reasons
         )
-
-    def get_logged(self, transaction_id: bytes) -> Logged | None:
-        """The newest entry about a transaction."""
-        return self._keeper.get(transaction_id)
 
     def get(self, transaction_id: bytes) -> RefusalRecord | None:
         """What is known of a refusal: by the mempool, if it is of late, and by the log."""

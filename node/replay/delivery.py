@@ -173,10 +173,6 @@ class Delivery:
             self._ready.append(parcel)
         self._work.set()
 
-    def notify(self) -> None:
-        """Something that others wait for may have changed."""
-        self._changed.set()
-
     async def wait_change(self, timeout_ms: int = 200) -> None:
         """Until something was settled or became final; a bounded time."""
         self._changed.clear()

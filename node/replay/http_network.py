@@ -16,8 +16,6 @@ from typing import Any, Final
 from consensus import codec
 from consensus.errors import AssayError, Fault, NotYet, Rejected
 from consensus.parameters import Parameters
-from consensus.transaction import Transaction, decode_transaction
-from node.api.json_forms import form_transaction
 from node.client.node_client import PACKED_BLOCK_BYTES_MAX, NodeClient
 from node.replay.network import ITEMS_MAX, Answer, Explained, Holding, NodeAway, NodeStatus, Reason
 
@@ -171,15 +169,6 @@ class HttpNetwork:
         except AssayError as error:
             if error.code == "not_found":
                 return None
-            raise _away(error) from None
-
-    async def explain_raw(self, node: int, raw: bytes) -> Explained:
-        transaction: Transaction = decode_transaction(raw)
-        try:
-            return _read_verdict(
-                await self._clients[node].post_json("/v1/score", form_transaction(transaction))
-            )
-        except AssayError as error:
             raise _away(error) from None
 
 

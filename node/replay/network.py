@@ -110,10 +110,6 @@ class NetworkClient(Protocol):
         """The verdict of record; None when this node knows none."""
         ...
 
-    async def explain_raw(self, node: int, raw: bytes) -> Explained:
-        """The verdict that a transaction would get now."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class FinalBlock:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from consensus.ledger.scoring import ACCEPT, FLAG, REFUSE
 
-UNSENT: Final = 0
-OPEN: Final = 1
+OPEN: Final = 1  # 0: not sent yet
 FINAL: Final = 2
 REFUSED: Final = 3
 FAILED: Final = 4

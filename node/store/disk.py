@@ -98,7 +98,8 @@ def make_full_fault(path: Path, doing: str) -> Fault:
     )
 
 
-def _fault(path: Path, doing: str, error: OSError) -> Fault:
+def make_disk_fault(path: Path, doing: str, error: OSError) -> Fault:
+    """What is said of a disk that failed: "free space" only where space is what it lacks."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return make_full_fault(path, doing)
     reason = error.strerror or type(error).__name__
@@ -127,7 +128,7 @@ class RealLogFile:
                 self._size += written
                 left = left[written:]
         except OSError as error:
-            fault = _fault(self._path, f"append {len(data)} bytes", error)
+            fault = make_disk_fault(self._path, f"append {len(data)} bytes", error)
             try:
                 os.ftruncate(self._descriptor, start)
                 self._size = start
@@ -145,7 +146,7 @@ class RealLogFile:
                     break
                 data += more
         except OSError as error:
-            raise _fault(self._path, "read", error) from None
+            raise make_disk_fault(self._path, "read", error) from None
         return data
 
     def sync(self) -> None:
@@ -153,7 +154,7 @@ class RealLogFile:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
-            self._broken = _fault(self._path, "make it durable", error)
+            self._broken = make_disk_fault(self._path, "make it durable", error)
             raise self._broken from None
 
     def truncate(self, size: int) -> None:
@@ -162,7 +163,7 @@ class RealLogFile:
             os.ftruncate(self._descriptor, size)
             os.fsync(self._descriptor)
         except OSError as error:
-            self._broken = _fault(self._path, "truncate", error)
+            self._broken = make_disk_fault(self._path, "truncate", error)
             raise self._broken from None
         self._size = size
 
@@ -201,7 +202,7 @@ class RealDisk:
         except FileNotFoundError:
             raise Rejected("does not exist", field=str(path), mend="check --home") from None
         except OSError as error:
-            raise _fault(path, "open", error) from None
+            raise make_disk_fault(path, "open", error) from None
         return log
 
     def acquire_lock(self, path: Path) -> RealLock:
@@ -212,7 +213,7 @@ class RealDisk:
                 "is no home", field=str(path.parent), mend="make one with `assay init` or `assay localnet`"
             ) from None
         except OSError as error:
-            raise _fault(path, "lock", error) from None
+            raise make_disk_fault(path, "lock", error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
@@ -228,7 +229,7 @@ class RealDisk:
             ) from None
         except OSError as error:
             os.close(descriptor)
-            raise _fault(path, "lock", error) from None
+            raise make_disk_fault(path, "lock", error) from None
         return RealLock(descriptor)
 
     def read_file(self, path: Path) -> bytes | None:
@@ -237,7 +238,7 @@ class RealDisk:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _fault(path, "read", error) from None
+            raise make_disk_fault(path, "read", error) from None
 
     def write_file(self, path: Path, chunks: Iterable[bytes]) -> None:
         temporary = path.with_name(path.name + UNFINISHED_SUFFIX)
@@ -253,7 +254,7 @@ class RealDisk:
         except OSError as error:
             with suppress(OSError):  # a file system that became read-only keeps it
                 temporary.unlink(missing_ok=True)
-            raise _fault(path, "write", error) from None
+            raise make_disk_fault(path, "write", error) from None
 
     def list_names(self, folder: Path) -> tuple[str, ...]:
         try:
@@ -261,13 +262,13 @@ class RealDisk:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise _fault(folder, "list", error) from None
+            raise make_disk_fault(folder, "list", error) from None
 
     def remove(self, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise _fault(path, "remove", error) from None
+            raise make_disk_fault(path, "remove", error) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -188,13 +188,13 @@ class Index:
             except lmdb.MapFullError:
                 with self._resize:
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
-            except lmdb.DiskError:  # ENOSPC, at this commit or in its files' growth
-                raise make_full_fault(self._folder, "write") from None
             except lmdb.Error as error:
+                if _is_full(error):  # at this commit or in its files' growth
+                    raise make_full_fault(self._folder, "write") from None
                 raise Fault(
                     f"cannot be written ({error})",
                     field=str(self._folder),
-                    mend="free the disk, or delete it",
+                    mend="check the disk, or delete it: it is rebuilt",
                 ) from None
 
     def _get(self, database: Any, key: bytes) -> bytes | None:
@@ -297,6 +297,11 @@ def _is_of_the_machine(error: lmdb.Error) -> bool:
     return isinstance(error, (lmdb.DiskError, lmdb.MemoryError)) or any(
         os.strerror(code) in str(error) for code in MACHINE_ERRNOS
     )
+
+
+def _is_full(error: lmdb.Error) -> bool:
+    """Whether space is what the disk lacks; lmdb has a class for ENOSPC alone."""
+    return isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error)
 
 
 def _read_boot_id() -> str:

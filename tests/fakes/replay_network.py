@@ -243,7 +243,3 @@ class FakeNetwork:
     async def explain(self, node: int, transaction_id: bytes) -> Explained | None:
         await self._pass(node)
         return None
-
-    async def explain_raw(self, node: int, raw: bytes) -> Explained:
-        await self._pass(node)
-        return Explained(0, "accept", ())

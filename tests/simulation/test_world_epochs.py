@@ -10,7 +10,7 @@ from consensus.vote import FINALIZE, NOTARIZE, Subject, Vote
 from node.commands.simulate import format_replay
 from node.simulation import toys
 from node.simulation.checkers import SafetyChecker, Violation
-from node.simulation.config import Outcome, SimulationConfig
+from node.simulation.config import NODES_MAX, Outcome, SimulationConfig
 from node.simulation.engine_world import EngineWorld, simulate
 from node.simulation.seats import compute_place, get_stakes
 from node.simulation.toy_epochs import draw_next, make_set
@@ -93,6 +93,17 @@ def test_the_same_seed_gives_the_same_epochs(seed: int) -> None:
 def test_a_negative_epoch_is_refused() -> None:
     with pytest.raises(Rejected, match="epoch-blocks"):
         SimulationConfig(epoch_blocks=-1)
+
+
+def test_joiners_are_counted_as_nodes_and_what_mends_it_is_said() -> None:
+    most = NODES_MAX - 1
+    assert SimulationConfig(full_nodes=True, nodes=most, epoch_blocks=4, joiners=1).node_count == NODES_MAX
+    with pytest.raises(Rejected, match="must be 0 or more"):
+        SimulationConfig(joiners=-1)
+    with pytest.raises(Rejected) as caught:
+        SimulationConfig(full_nodes=True, nodes=NODES_MAX, epoch_blocks=4, joiners=1)
+    assert "make more than 256 nodes" in str(caught.value)
+    assert caught.value.mend == "use --joiners 0, or fewer nodes"
 
 
 # --- sets -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Transactions of every kind in JSON: what is written reads back as the same bytes, by payload or by fields."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,3 +186,12 @@ def test_what_a_model_transaction_says_wrong_is_refused_by_its_field(
     own = "model_chunk" if name == "publish_model" else "motion"
     value[own] = {**value[own], **changes}
     assert refuse(value)[0] == field
+
+
+def test_the_manual_names_every_kind_and_its_own_fields() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    _, _, table = manual.partition("| kind | its own fields |")
+    table, _, _ = table.partition("\n\n")
+    for form in FORM_BY_KIND.values():
+        for name in (form.name, *form.schemas):
+            assert f"`{name}`" in table, f"{name} is missing in docs/api.md"

@@ -240,6 +240,21 @@ async def test_the_document_lists_every_route_with_resolvable_references(
     assert str(LIMITS.body_bytes_max) in document["info"]["description"]
 
 
+async def test_every_call_that_takes_a_bounded_number_documents_what_a_number_out_of_bounds_answers(
+    session: aiohttp.ClientSession,
+) -> None:
+    _, document = await get(session, "/v1/openapi.json")
+    bounded = {
+        path: operation["responses"]
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+        for parameter in operation["parameters"]
+        if parameter["in"] == "query" and "maximum" in parameter["schema"]
+    }
+    assert len(bounded) > 5
+    assert [path for path, responses in bounded.items() if "422" not in responses] == []
+
+
 def _find_references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if "$ref" in value else []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consensus.crypto import PrivateKey
-from consensus.errors import Rejected
+from consensus.errors import Fault, Rejected
 from node import config
 from node.config import NodeConfig, PeerConfig, parse_duration_ms
 
@@ -25,6 +28,7 @@ def write(home: Path, **changes: Any) -> None:
 
 def test_settings_that_are_written_are_read_again(tmp_path: Path) -> None:
     settings = NodeConfig("ann", 26_600, 26_601, (PEER,), block_interval_ms=250, worker=False)
+    settings = replace(settings, api_host_names=("node.example",))
     config.write_config(tmp_path, settings)
     assert config.read_config(tmp_path) == settings
 
@@ -40,6 +44,11 @@ def test_settings_that_are_written_are_read_again(tmp_path: Path) -> None:
         ({"api_port": "80"}, "api_port"),
         ({"api_port": True}, "api_port"),
         ({"p2p_host": 5}, "p2p_host"),
+        ({"api_host_names": "node.example"}, "api_host_names: must be a list"),
+        ({"api_host_names": [5]}, "api_host_names: '5' is not a host name"),
+        ({"api_host_names": ["https://node.example"]}, "without scheme and port"),
+        ({"api_host_names": ["node.example:443"]}, "without scheme and port"),
+        ({"api_host_names": ["node.example"] * 65}, "at most 64 names"),
         ({"delta_ms": 1}, "delta_ms"),
         ({"delta_ms_max": 100}, "delta_ms_max"),
         ({"block_interval_ms": 10**9}, "block_interval_ms"),
@@ -113,3 +122,24 @@ def test_a_file_is_replaced_whole_and_leaves_no_temporary_one(tmp_path: Path) ->
     assert path.read_text() == "two"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "mend"),
+    [
+        (errno.ENOSPC, "the disk is full", "free space and start again"),
+        (errno.EDQUOT, "the disk is full", "free space and start again"),
+        (errno.EACCES, os.strerror(errno.EACCES), "check the disk"),
+    ],
+)
+def test_a_file_that_cannot_be_written_says_why(
+    code: int, words: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(Fault, match=words) as caught:
+        config.write_file(tmp_path / "x", "one")
+    assert caught.value.mend == mend
+    assert str(tmp_path / "x") in str(caught.value)

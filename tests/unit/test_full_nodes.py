@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import socket
 from collections import Counter
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from consensus.bft.simplex import SimplexEngine
@@ -206,6 +208,22 @@ async def test_a_node_whose_port_is_taken_says_so_and_closes(tmp_path: Path, see
         await node.close()
     assert node.fault is None
     assert node.chain.finalized.height == 0
+
+
+async def test_a_node_goes_by_the_host_names_in_its_settings(tmp_path: Path, seed: int) -> None:
+    await make_single(tmp_path / "net", random.Random(seed)).close()
+    settings = tmp_path / "net" / "node0" / "node.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "api_host_names": ["Node.example"]}))
+    node = make_single(tmp_path / "net", random.Random(seed))
+    assert node.api is not None
+    await node.start()
+    try:
+        async with aiohttp.ClientSession(node.api.url) as client:
+            for host, status in (("node.example", 200), ("other.example", 403)):
+                async with client.get("/v1/status", headers={"Host": host}) as response:
+                    assert response.status == status
+    finally:
+        await node.close()
 
 
 async def test_what_fails_to_close_does_not_keep_the_rest_open(tmp_path: Path, seed: int) -> None:

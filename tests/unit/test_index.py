@@ -52,10 +52,13 @@ class Failing(Executor):
 
 
 class FullEnvironment:
-    """An LMDB environment whose commit finds the disk full."""
+    """An LMDB environment whose commit finds the disk full, or what it is told to find."""
+
+    def __init__(self, error: lmdb.Error | None = None) -> None:
+        self._error = error or lmdb.DiskError("mdb_txn_commit: No space left on device")
 
     def begin(self, **_: object) -> object:
-        raise lmdb.DiskError("mdb_txn_commit: No space left on device")
+        raise self._error
 
     def reader_check(self) -> int:
         return 0
@@ -192,15 +195,29 @@ def test_a_batch_that_could_not_be_written_is_a_fault_at_the_next_block(
     assert index.find_block(factory.blocks[0].hash) == 1
 
 
+@pytest.mark.parametrize("error", [None, lmdb.Error(f"mdb_txn_commit: {os.strerror(errno.EDQUOT)}")])
 def test_a_full_disk_that_lmdb_finds_is_told_in_the_same_words(
+    error: lmdb.Error | None, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BATCH_ENTRIES", 5)
+    index = open_index(tmp_path)
+    monkeypatch.setattr(index, "_env", FullEnvironment(error))
+    index.add_block(factory.blocks[0])
+    with pytest.raises(Fault, match="the disk is full"):
+        index.add_block(factory.blocks[1])
+
+
+def test_another_error_of_the_disk_is_named_and_no_space_is_asked_for(
     factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "BATCH_ENTRIES", 5)
     index = open_index(tmp_path)
-    monkeypatch.setattr(index, "_env", FullEnvironment())
+    monkeypatch.setattr(index, "_env", FullEnvironment(lmdb.Error(f"mdb_txn: {os.strerror(errno.EIO)}")))
     index.add_block(factory.blocks[0])
-    with pytest.raises(Fault, match="the disk is full"):
+    with pytest.raises(Fault, match=os.strerror(errno.EIO)) as caught:
         index.add_block(factory.blocks[1])
+    assert "free" not in str(caught.value)
+    assert caught.value.mend == "check the disk, or delete it: it is rebuilt"
 
 
 def test_after_a_failed_write_nothing_is_written_above_the_hole(

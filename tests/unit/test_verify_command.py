@@ -165,6 +165,13 @@ def test_a_node_that_is_down_is_named_and_voids_nothing(
     assert run("verify", "head", "--genesis", genesis_file, "--api", down) == 1
 
 
+def test_the_help_says_what_several_nodes_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("verify", "head", "--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert "the first that answers is asked, and the others compared" in words
+
+
 def test_nodes_that_agree_are_compared(
     source: Source, url: str, genesis_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
