@@ -41,6 +41,8 @@ COMMANDS: Final = {
     "bench": "measure the performance budget, every row beside the raw rate of signature checks",
 }
 
+PATH_SHOWN_MAX: Final = 120  # characters of a path that is too long to be one
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -102,6 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away (`assay … | head`): nothing left to say, and no traceback at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None:  # no path of the user's: an error of ours, shown whole
+            raise
+        reason = (error.strerror or type(error).__name__).lower()
+        told = Rejected(reason, field=str(error.filename)[:PATH_SHOWN_MAX], mend="check the path")
+        print(f"assay: {told}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ log = logging.getLogger("assay.admin")
 
 TOKEN_NAME: Final = "admin.token"
 TOKEN_BYTES: Final = 32  # as a key: nobody guesses it
+NAMES_SHOWN_MAX: Final = 80  # characters of them: an error is one line
 SKEW_MS_MAX: Final = 86_400_000  # a day; a clock further off shows nothing that this does not
 
 
@@ -130,6 +131,13 @@ def read_token(home: Path, settings: config.NodeConfig) -> str | None:
             f"makes this node take admin calls, and its API is open to a network ({settings.api_host})",
             field=str(path),
             mend="remove the file: admin calls are for development networks on loopback",
+        )
+    if settings.api_host_names:
+        raise Rejected(
+            "makes this node take admin calls, and its API is reached by other names, through a proxy "
+            f"({', '.join(settings.api_host_names)[:NAMES_SHOWN_MAX]})",
+            field=str(path),
+            mend="remove the file, or api_host_names from node.json",
         )
     return token
 

@@ -23,7 +23,7 @@ from consensus import crypto, genesis
 from consensus.codec import check_int, check_str
 from consensus.errors import Rejected
 from node.policies.plan import PolicyPlan, read_policies
-from node.store.disk import make_disk_fault
+from node.store.disk import make_disk_fault, sync_folder
 
 LOOPBACK: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
@@ -134,13 +134,18 @@ def _check_host_name(name: Any) -> None:
 def _read_peer(value: Any) -> PeerConfig:
     if type(value) is not dict or set(value) != {"name", "url", "node_key"}:
         raise Rejected("must have name, url and node_key", field="node.json: peers")
-    for name, text in value.items():
-        check_str(text, f"node.json: peers.{name}", length_max=256)
-    if not _PEER_URL.match(value["url"]):
-        raise Rejected(f'"{value["url"]}" is not a WebSocket URL', field="node.json: peers.url")
-    if not _PEER_KEY.match(value["node_key"]):
-        raise Rejected("must be 33 bytes in hex", field="node.json: peers.node_key")
-    return PeerConfig(**value)
+    return check_peer(PeerConfig(**value), "node.json: peers")
+
+
+def check_peer(peer: PeerConfig, field: str) -> PeerConfig:
+    """The peer as it is. Raises Rejected naming what of `field` is wrong."""
+    for name, text in asdict(peer).items():
+        check_str(text, f"{field}.{name}", length_max=256)
+    if not _PEER_URL.match(peer.url):
+        raise Rejected(f'"{peer.url}" is not a WebSocket URL', field=f"{field}.url")
+    if not _PEER_KEY.match(peer.node_key):
+        raise Rejected("must be 33 bytes in hex", field=f"{field}.node_key")
+    return peer
 
 
 def write_config(home: Path, config: NodeConfig) -> None:
@@ -180,6 +185,7 @@ def write_file(path: Path, text: str, *, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise make_disk_fault(path, "write", error) from None
 

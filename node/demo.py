@@ -84,8 +84,7 @@ def run_demo(args: argparse.Namespace) -> int:
         stack.callback(_stop, local)
         with process.stop_signals() as stop:
             local.start()
-            local.wait_ready()
-            if stop.wait(0):
+            if not local.wait_ready(stop):
                 raise KeyboardInterrupt
         local.write_description(folder)
         stack.callback((folder / "localnet.json").unlink, missing_ok=True)

@@ -6,6 +6,7 @@ Randomness enters as `random_bytes` (the system's source from the command line, 
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ OPERATOR_BALANCE: Final = 1_000_000  # of each validator of a new network
 # Of a new chain with epochs: what is unbonded can be had back after so many of them, and after so long.
 UNBONDING_EPOCHS: Final = 4
 UNBONDING_MS: Final = 60_000
+
+_NETWORK_NAME: Final = re.compile(r"node[0-9]{1,2}|(accounts\.key|localnet\.json)(\.new)?")
 
 RandomBytes = Callable[[int], bytes]
 
@@ -214,6 +217,22 @@ def check_stopped(folder: Path) -> None:
         disk.acquire_lock(home / "lock").release()
 
 
+def check_removable(folder: Path) -> None:
+    """Raises Rejected unless a stopped local network stands in `folder`: a whole one, or what is left of one.
+
+    Of one that is not whole, only if nothing else stands beside it: `--home ~` must not empty somebody's home.
+    """
+    try:
+        open_network(folder)
+    except Rejected:
+        names = [path.name for path in folder.iterdir()]
+        if not all(_NETWORK_NAME.fullmatch(name) for name in names) or not (folder / "node0").is_dir():
+            raise
+    disk = RealDisk()
+    for home in folder.glob("node*/"):
+        disk.acquire_lock(home / "lock").release()
+
+
 def check_same_network(
     network: Network, nodes: int | None, stakes: tuple[int, ...], *, refuses: bool, model: bytes | None
 ) -> None:
@@ -265,22 +284,30 @@ def check_same_chain(network: Network, asked: Mapping[str, object]) -> None:
 
 
 def set_local_settings(homes: Sequence[Path], base_port: int | None, block_interval_ms: int | None) -> None:
-    """Ports and pacing are each node's own: an existing network may go on with others (None: as they are)."""
-    for i, home in enumerate(homes):
+    """Ports and pacing are each node's own: an existing network may go on with others (None: as they are).
+
+    Peers that are none of these nodes stay as they are. Raises Rejected before anything is written.
+    """
+    ports: dict[str, int] = {}
+    if base_port is not None:
+        codec.check_int(base_port, "--base-port", low=1, high=config.PORT_MAX - PORT_STEP * len(homes))
+        ports = {home.name: base_port + PORT_STEP * i for i, home in enumerate(homes)}
+    changed: list[tuple[Path, config.NodeConfig]] = []
+    for home in homes:
         settings = old = config.read_config(home)
         if block_interval_ms is not None:
             settings = replace(settings, block_interval_ms=block_interval_ms)
         if base_port is not None:
-            codec.check_int(base_port, "--base-port", low=1, high=config.PORT_MAX - PORT_STEP * len(homes))
-            port = base_port + PORT_STEP * i
-            # Peers are named as create_network names them: node0, node1, …
             peers = tuple(
-                replace(peer, url=_make_url(base_port + PORT_STEP * int(peer.name.removeprefix("node"))))
+                replace(peer, url=_make_url(ports[peer.name])) if peer.name in ports else peer
                 for peer in settings.peers
             )
+            port = ports[home.name]
             settings = replace(settings, p2p_port=port, api_port=port + 1, peers=peers)
         if settings != old:
-            config.write_config(home, settings)
+            changed.append((home, settings))
+    for home, settings in changed:
+        config.write_config(home, settings)
 
 
 def _make_url(port: int) -> str:

@@ -30,6 +30,7 @@ from consensus.errors import AssayError, Fault, Rejected
 from node import config
 from node.home import PORT_STEP, Network
 from node.modules import make_rules
+from node.process import StopSignals
 
 START_SECONDS_MAX: Final = 120  # re-executing what a checkpoint does not cover may take a while
 PORT_MIN, PORT_MAX = (
@@ -98,6 +99,7 @@ class LocalNetwork:
                 os.close(process.pipe)
             # Ctrl-C reaches the whole foreground group; the parent alone decides when to stop.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way, until the node has its own
             code = self._run_node(home, lambda url: _report(write_end, url), self._lifeline)
         except AssayError as error:
             print(f"assay: {home.name}: {error}", file=sys.stderr)
@@ -109,11 +111,16 @@ class LocalNetwork:
             sys.stderr.flush()
             os._exit(code)
 
-    def wait_ready(self) -> None:
-        """Until every node serves. Raises Fault when one ends before, or none answers in time."""
+    def wait_ready(self, stop: StopSignals) -> bool:
+        """Until every node serves; False when a signal to stop comes before.
+
+        Raises Fault when a node ends before, or none answers in time.
+        """
         waiting = {process.pipe: process for process in self.processes}
         while waiting:
-            readable, _, _ = select.select(list(waiting), [], [], START_SECONDS_MAX)
+            readable, _, _ = select.select([stop.fileno(), *waiting], [], [], START_SECONDS_MAX)
+            if stop.wait(0):
+                return False
             if not readable:
                 names = ", ".join(process.home.name for process in waiting.values())
                 raise Fault(f"not ready after {START_SECONDS_MAX} s", field=names, mend="see its log")
@@ -124,6 +131,7 @@ class LocalNetwork:
                     reason = text.removeprefix("!") or "it ended while starting"
                     raise Fault(reason, field=process.home.name, mend="see its node.log")
                 process.ready = text
+        return True
 
     def write_description(self, folder: Path) -> None:
         """localnet.json: endpoints, process ids and funded keys, mode 0600."""

@@ -48,6 +48,10 @@ class StopSignals:
         self._pipe = pipe
         self.is_set = False
 
+    def fileno(self) -> int:
+        """What to select on, beside other descriptors; then ask `wait(0)`."""
+        return self._pipe
+
     def wait(self, seconds: float) -> bool:
         """Whether a signal has come; waits at most this long for one."""
         if not self.is_set:

@@ -3,7 +3,8 @@
 A motion is a height and a change: to seat a model (in place of another, or beside all), or to retire one.
 Rolling back is seating a predecessor again. Approvals count by stake: the tally after every approval adds
 up what its approvers hold in the set of *that* block's epoch. Who left that set, or was slashed out of it,
-does not count, and counts again when it is back. With more than two thirds the motion is decided, for good.
+does not count, and counts again when it is back (unless so many approve that they would not fit a record:
+then those without a seat are forgotten, and may approve anew). With more than two thirds the motion is decided, for good.
 
 Invariant: the modules of block h are those after block h - 1; a decision about h stands at least
 `motion_notice_blocks` blocks before. At its time a decision that does not fit any more does nothing, and
@@ -187,8 +188,13 @@ def count_decided(records: Records, height: int) -> int:
 
 
 def compute_tally(tally: Tally, approver: bytes, epoch_set: EpochSet, height: int) -> Tally:
-    """With one more approver, in a block of this height, counted by the set of its epoch."""
+    """With one more approver of the set of its epoch, in a block of this height.
+
+    At most VALIDATORS_MAX approvers are kept: years of rotations must not outgrow a motion's record.
+    """
     approvers = (*tally.approvers, approver)
+    if len(approvers) > VALIDATORS_MAX:
+        approvers = tuple(operator for operator in approvers if epoch_set.get_stake(operator))
     approved = sum(epoch_set.get_stake(operator) for operator in approvers)
     total = epoch_set.validators.total
     decided_height = tally.decided_height or (height if 3 * approved > 2 * total else 0)

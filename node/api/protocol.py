@@ -1,4 +1,4 @@
-"""What aiohttp answers before any of our code is reached, in our form: requests that are not HTTP.
+"""A connection below the requests: what is not HTTP is answered in our form, who does not read is dropped.
 
 A malformed request line or header never becomes a request, so no middleware sees it; aiohttp would log
 a traceback and answer plain text. Bad input is no bug of ours: it is answered with a problem document
@@ -7,7 +7,9 @@ and logged as one quiet line. Uses aiohttp's two hooks for that (`_make_server`,
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from http import HTTPStatus
 from typing import Final
 
@@ -18,10 +20,21 @@ from node.api.problems import build_internal, build_problem
 LOG: Final = logging.getLogger("assay.api")
 
 
+# A client that reads nothing keeps its answer in our memory; the longest answer takes a second on a slow line.
+UNREAD_MS_MAX: Final = 30_000
+_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)  # RFC 5482; not every system has it
+
+
 class ProblemProtocol(web.RequestHandler):
     """One connection; its own errors leave as problem documents."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and _USER_TIMEOUT is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNREAD_MS_MAX)
 
     def handle_error(
         self,

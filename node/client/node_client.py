@@ -264,6 +264,7 @@ def check_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        (parts.hostname or "").encode("idna")  # as the resolver will have it: no empty or endless label
     except ValueError:
         is_good = False
     if not is_good or parts.query or parts.fragment or parts.path.strip("/"):

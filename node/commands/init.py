@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         parts = text.split(",")
         if len(parts) != 3:
             raise Rejected(f'"{text}" is not NAME,URL,NODE_KEY', field="--peer")
-        peers.append(config.PeerConfig(*parts))
+        peers.append(config.check_peer(config.PeerConfig(*parts), "--peer"))
     settings = config.NodeConfig(
         name=args.name,
         p2p_port=args.p2p_port,

@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
     with process.stop_signals() as stop:
         try:
-            local.wait_ready()
+            if not local.wait_ready(stop):
+                raise KeyboardInterrupt
             local.write_description(folder)
             print(f"{len(local.processes)} validators are up, home {folder}\n")
             print(localnet.describe(local.processes, network))
@@ -152,9 +153,8 @@ def _open_or_create(args: argparse.Namespace, folder: Path, interval_ms: int | N
     except ValueError:
         raise Rejected("must be integers with commas between", field="--stakes") from None
     if args.fresh and folder.exists():
-        # Only what is a local network, and stopped, is removed: --home ~ must not empty somebody's home.
         if any(folder.iterdir()):
-            home.check_stopped(folder)
+            home.check_removable(folder)
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
         network = home.open_network(folder)

@@ -198,7 +198,7 @@ class RealDisk:
             is_new = not read_only and not path.exists()
             log = RealLogFile(path, os.open(path, flags | os.O_CLOEXEC, 0o644))
             if is_new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except FileNotFoundError:
             raise Rejected("does not exist", field=str(path), mend="check --home") from None
         except OSError as error:
@@ -250,7 +250,7 @@ class RealDisk:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             with suppress(OSError):  # a file system that became read-only keeps it
                 temporary.unlink(missing_ok=True)
@@ -271,7 +271,8 @@ class RealDisk:
             raise make_disk_fault(path, "remove", error) from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: of files made, renamed or removed. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +141,35 @@ def test_ctrl_c_stops_everything_and_the_same_folder_goes_on(tmp_path: Path) -> 
         network.wait_height(1)
 
 
+START_AND_WAIT = """
+import os, sys
+from pathlib import Path
+from node import home, localnet, process
+
+def never_ready(folder, report_ready, lifeline):
+    os.write(1, b"begun\\n")
+    os.read(lifeline, 1)  # until the parent is gone
+
+local = localnet.LocalNetwork(home.open_network(Path(sys.argv[1])), never_ready)
+with process.stop_signals() as stop:
+    local.start()
+    print(local.wait_ready(stop), flush=True)
+    local.stop(stop.pause)
+print(sorted({node.exit_code for node in local.processes}))
+"""
+
+
+def test_ctrl_c_is_heard_while_nodes_still_start(stopped: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", START_AND_WAIT, str(stopped)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(4)] == ["begun\n"] * 4
+        parent.send_signal(signal.SIGINT)
+        assert parent.stdout.read() == f"False\n[{-signal.SIGTERM}]\n"
+    assert parent.returncode == 0
+
+
 def test_nodes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     with NetworkProcess(tmp_path / "net") as network:
         network.wait_height(1)
@@ -159,6 +190,15 @@ def test_a_home_of_another_chain_is_refused(stopped: Path, tmp_path: Path) -> No
     genesis["chain_id"] = "another"
     (mixed / "node1" / "genesis.json").write_text(json.dumps(genesis))
     assert_one_line(run_assay("localnet", "--home", str(mixed)), 2, "different genesis")
+
+
+def test_a_broken_network_can_be_made_anew(stopped: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(stopped, broken)
+    (broken / "accounts.key").unlink()
+    assert_one_line(run_assay("localnet", "--home", str(broken)), 2, "holds no local network", "--fresh")
+    with NetworkProcess(broken, "--fresh") as network:
+        network.wait_height(1)
 
 
 def test_a_genesis_without_stake_is_refused(stopped: Path, tmp_path: Path) -> None:

@@ -84,11 +84,14 @@ def test_validators_leave_with_their_money_and_the_absent_come_back(
 def test_who_contradicts_itself_is_slashed_and_never_sits_again(
     seed: int, config: SimulationConfig, villain: str, note_replay: Callable[[str], None]
 ) -> None:
-    world = run(replace(config, villains=(villain,)), seed, note_replay)
+    for number in range(8):
+        world = run(replace(config, villains=(villain,)), seed + number, note_replay)
+        if world.safety.accusations:
+            break
+    else:
+        pytest.fail("in no run did it tell a lie that two honest nodes could compare")
     stakes = get_stakes(world)
     liar = world.chain.validator_keys[next(iter(world.villains))].address
-    if not world.safety.accusations:
-        pytest.skip("it told no lie that two honest nodes could compare")
     assert stakes.slashed == [liar]
     assert stakes.pools[liar].status == TOMBSTONED
     assert stakes.burned > 0

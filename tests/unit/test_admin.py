@@ -202,6 +202,12 @@ def test_a_node_whose_api_is_open_to_a_network_does_not_start_with_a_token(tmp_p
         assert read_token(tmp_path, replace(SETTINGS, api_host=loopback))
 
 
+def test_a_node_that_a_proxy_opens_to_a_network_does_not_start_with_a_token(tmp_path: Path) -> None:
+    write_token(tmp_path, bytes)
+    with pytest.raises(Rejected, match=r"through a proxy \(node\.example\)"):
+        read_token(tmp_path, replace(SETTINGS, api_host_names=("node.example",)))
+
+
 @pytest.mark.parametrize("text", ["", "5e", "zz" * 32, "5e" * 33, "\xe9" * 64])
 def test_a_token_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "admin.token").write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from consensus.errors import Fault, NotYet, Rejected
 from node.api import door as api_door
-from node.api import json_forms, model_forms, refusal_forms, schemas, transactions
+from node.api import json_forms, model_forms, protocol, refusal_forms, schemas, transactions
 from node.api.limits import CLIENTS_MAX, Limits, RateLimiter
 from node.api.refusal_records import RefusalRecord
 from node.api.routes import build_routes
@@ -68,6 +69,29 @@ async def test_a_body_that_never_comes_is_given_up(
         answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     assert answer.split()[1] == b"408"
+
+
+async def test_a_client_that_reads_no_answer_is_dropped(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_MS_MAX", 100)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        # More than the system keeps of a connection, so that the rest waits in the server.
+        await loop.sock_sendall(client, b"GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60)
+        with pytest.raises(ConnectionError):
+            await keep_writing(client)
+
+
+async def keep_writing(client: socket.socket) -> None:
+    """A request that never ends, a letter at a time: only a reset answers it."""
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.get_running_loop().sock_sendall(client, b"G")
+            await asyncio.sleep(0.02)
 
 
 async def test_a_large_body_may_ask_before_it_comes(session: aiohttp.ClientSession) -> None:

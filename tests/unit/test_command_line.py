@@ -80,6 +80,14 @@ def test_every_command_has_help_and_a_first_line(name: str, capsys: pytest.Captu
         ("init", "--nonesuch"),
         ("audit", "--home", "/nonexistent/home"),
         ("status", "--nonesuch"),
+        ("status", "--home", "x" * 300),
+        ("status", "--api", "http://a..b:1"),
+        ("status", "--api", f"http://{'a' * 64}:1"),
+        ("localnet", "--home", "x" * 300),
+        ("localnet", "--home", "/dev/null"),
+        ("init", "--home", "x", "--peer", "a,b,c"),
+        ("init", "--home", "x", "--peer", "a,ws://127.0.0.1:1,0x02"),
+        ("init", "--home", "x", "--peer", "a,ws://127.0.0.1:1"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_code_2(
@@ -109,6 +117,17 @@ def test_a_failed_run_is_exit_code_1_and_an_interrupted_one_130(
         found, _, err = run(capsys, "node")
         assert found == code
         assert err.count("\n") == 1
+
+
+def test_an_error_of_the_system_that_names_no_path_is_ours_and_shown_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(arguments: object) -> int:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(command_line, "run_command", fail)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        command_line.main(["node"])
 
 
 def test_help_imports_neither_numpy_nor_aiohttp() -> None:

@@ -124,6 +124,22 @@ def test_a_file_is_replaced_whole_and_leaves_no_temporary_one(tmp_path: Path) ->
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_files_new_name_is_made_durable_or_the_failure_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(config, "sync_folder", synced.append)
+    config.write_file(tmp_path / "x", "one")
+    assert synced == [tmp_path]
+
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(config, "sync_folder", fail)
+    with pytest.raises(Fault, match="cannot write"):
+        config.write_file(tmp_path / "x", "two")
+
+
 @pytest.mark.parametrize(
     ("code", "words", "mend"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,49 @@ def test_a_network_of_which_a_node_runs_is_not_stopped(tmp_path: Path) -> None:
         home.check_stopped(tmp_path / "net")
     lock.release()
     home.check_stopped(tmp_path / "net")
+
+
+def test_a_peer_from_elsewhere_keeps_its_address_and_a_bad_home_leaves_all_as_they_were(
+    tmp_path: Path,
+) -> None:
+    network = create(tmp_path / "net")
+    settings = config.read_config(network.homes[0])
+    far = config.PeerConfig("far", "ws://192.0.2.1:9000", settings.peers[0].node_key)
+    config.write_config(network.homes[0], replace(settings, peers=(*settings.peers, far)))
+    home.set_local_settings(network.homes, 30_000, None)
+    changed = config.read_config(network.homes[0])
+    assert changed.peers[-1] == far
+    assert [peer.url for peer in changed.peers[:-1]] == ["ws://127.0.0.1:30010", "ws://127.0.0.1:30020"]
+    (network.homes[2] / "node.json").write_text("{")
+    with pytest.raises(Rejected, match="is not JSON"):
+        home.set_local_settings(network.homes, 31_000, None)
+    assert config.read_config(network.homes[0]) == changed
+
+
+def test_what_is_left_of_a_network_may_be_removed_but_not_with_anything_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    network = create(folder)
+    home.check_removable(folder)
+    (folder / "notes.txt").write_text("mine")
+    home.check_removable(folder)  # a whole network: all in its folder is its own
+    (network.homes[1] / "genesis.json").unlink()
+    with pytest.raises(Rejected, match="does not exist"):
+        home.check_removable(folder)
+    (folder / "notes.txt").unlink()
+    home.check_removable(folder)
+    (folder / "accounts.key").unlink()
+    home.check_removable(folder)
+    lock = home.RealDisk().acquire_lock(network.homes[2] / "lock")
+    with pytest.raises(Rejected, match=f"process {os.getpid()}"):
+        home.check_removable(folder)
+    lock.release()
+
+
+@pytest.mark.parametrize("name", ["node0", "report.json", "accounts.key"])
+def test_a_folder_that_never_held_a_network_is_not_removable(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(Rejected, match="holds no local network"):
+        home.check_removable(tmp_path)
 
 
 def test_what_an_existing_network_cannot_follow_is_refused_and_what_it_has_is_not(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from dataclasses import replace
 import pytest
 
 from consensus import codec
+from consensus.crypto import PrivateKey
 from consensus.errors import Rejected
 from consensus.ledger import models, motion
 from consensus.ledger import records as rec
+from consensus.ledger.epochs import EpochSet
 from consensus.ledger.motion import Motion, SeatModel, Tally
+from consensus.ledger.records import Records
 from consensus.ledger.scoring import Thresholds
 from consensus.ledger.seating import Outcome, compute_modules_digest
 from consensus.ledger.snapshot import dump_state, load_state
 from consensus.parameters import COMBINATION_WEIGHTED
 from consensus.transaction import KIND_APPROVE_MOTION, Transaction
+from consensus.vote import VALIDATORS_MAX, Validator, ValidatorSet
 from tests.ledger_chain import VALIDATORS, Chain, CountingModule, make_genesis
 from tests.model_chain import (
     GENESIS_DIGEST,
@@ -46,6 +50,26 @@ def score(chain: ModelChain, amount: int = 1_000) -> int:
 def pay(chain: ModelChain, amount: int = 10, sender: int = 1, **fields: int) -> Transaction:
     fields = {"nonce": 1_000, **fields} if sender == 2 else fields
     return chain.transfer(PEOPLE[sender], PEOPLE[3], amount=amount, **fields)
+
+
+# --- who is for it ----------------------------------------------------------------------------------
+
+
+def test_more_approvers_than_can_sit_at_once_leave_those_who_sit() -> None:
+    operators = [number.to_bytes(20, "big") for number in range(VALIDATORS_MAX + 2)]
+    seated = (operators[3], operators[-2], operators[-1])
+    validators = tuple(
+        Validator(PrivateKey.from_seed(operator).public_key, 10 + place)
+        for place, operator in enumerate(seated)
+    )
+    epoch_set = EpochSet(ValidatorSet(validators), seated)
+    full = Tally(tuple(operators[:VALIDATORS_MAX]))
+    almost = motion.compute_tally(replace(full, approvers=full.approvers[1:]), seated[1], epoch_set, 7)
+    assert (len(almost.approvers), almost.approved_units) == (VALIDATORS_MAX, 10 + 11)
+    crowded = motion.compute_tally(almost, seated[2], epoch_set, 8)
+    assert crowded == Tally(seated, 33, 33, 8)
+    written = motion.put_tally(Records(), Motion(100, retire(GENESIS_DIGEST)), almost)
+    assert motion.find_tally(written, Motion(100, retire(GENESIS_DIGEST))) == almost
 
 
 # --- the switch --------------------------------------------------------------------------------------
