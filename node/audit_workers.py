@@ -93,7 +93,7 @@ def find_index_problem(home: Path, chain: bytes, offsets: Sequence[int]) -> Inde
     reader = IndexReader(home / "index")
     file = BlockFile.open(RealDisk(), home / "blocks.log", read_only=True)
     try:
-        if reader.chain != chain:
+        if not reader.is_of(chain):
             raise Rejected("is of another chain or format", field="index")
         for height, offset in enumerate(offsets, start=1):
             try:

@@ -91,16 +91,19 @@ class LoadRun:
             [[(due_s, end - start) for (start, end), _, due_s in report.sent] for report in self.reports]
         )
 
-    def compute_backlog_growth(self, part: window.Window) -> float:
-        """The mean backlog in the window's last third as a multiple of that in its first third.
-
-        What is due and not final, so that what the nodes do not take in counts as well.
-        """
+    def list_backlogs(self, part: window.Window, parts: int) -> list[float]:
+        """What is due and not final, so that what the nodes do not take in counts too: means of the window's parts."""
         submitted = self.list_due()
         final = self.watch.all_times_s, self.watch.all_totals
-        third_s = (part.end_s - part.start_s) / 3
-        first = window.compute_mean_backlog(submitted, final, part.start_s, part.start_s + third_s)
-        last = window.compute_mean_backlog(submitted, final, part.end_s - third_s, part.end_s)
+        part_s = (part.end_s - part.start_s) / parts
+        starts_s = [part.start_s + part_s * number for number in range(parts)]
+        return [
+            window.compute_mean_backlog(submitted, final, start_s, start_s + part_s) for start_s in starts_s
+        ]
+
+    def compute_backlog_growth(self, part: window.Window) -> float:
+        """The mean backlog in the window's last third as a multiple of that in its first third."""
+        first, _, last = self.list_backlogs(part, 3)
         return max(1.0, last) / max(1.0, first)
 
 

@@ -49,7 +49,10 @@ async def _run_long(bench: Bench, folder: Path) -> dict[str, float]:
         load = Load(path, first, end, batch, sizes.load_processes, OPEN, rate)
         bench.say(f"{rate:,.0f} transactions a second for {sizes.minutes:g} minutes")
         run, samples = await run_steadily(running, load, seconds)
-    return compute_rows(run, samples, min(sizes.ramp_s, seconds / 4), seconds)
+    ramp_s = min(sizes.ramp_s, seconds / 4)
+    bench.notes.append(describe_backlog(run, ramp_s, seconds))
+    bench.say(bench.notes[-1])
+    return compute_rows(run, samples, ramp_s, seconds)
 
 
 async def run_steadily(running: RunningNetwork, load: Load, seconds: float) -> tuple[LoadRun, Samples]:
@@ -58,6 +61,14 @@ async def run_steadily(running: RunningNetwork, load: Load, seconds: float) -> t
     run = await driver.drive(running.urls, load, seconds, lambda _: sample(running, samples))
     await network_rows.check_agreement(running)
     return run, samples
+
+
+def describe_backlog(run: LoadRun, ramp_s: float, seconds: float) -> str:
+    """Due and not final, on average in each tenth of the run: growth that stops reads otherwise than growth that goes on."""
+    tenths = run.list_backlogs(run.cut_window(ramp_s, seconds), 10)
+    return "the long run's transactions due and not final, by tenths of it: " + ", ".join(
+        f"{waiting:,.0f}" for waiting in tenths
+    )
 
 
 def compute_rows(run: LoadRun, samples: Samples, ramp_s: float, seconds: float) -> dict[str, float]:

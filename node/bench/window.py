@@ -64,12 +64,20 @@ def compute_mean_backlog(
     final: tuple[Sequence[float], Sequence[int]],
     start_s: float,
     end_s: float,
-    samples: int = 50,
 ) -> float:
-    """How many were submitted and not yet final, on average between two moments."""
-    moments = [start_s + (end_s - start_s) * i / (samples - 1) for i in range(samples)]
-    waiting = [get_total(*submitted, at_s) - get_total(*final, at_s) for at_s in moments]
-    return sum(waiting) / samples
+    """How many were submitted and not yet final, on average over every moment between two."""
+    return compute_mean_total(*submitted, start_s, end_s) - compute_mean_total(*final, start_s, end_s)
+
+
+def compute_mean_total(
+    times_s: Sequence[float], totals: Sequence[int], start_s: float, end_s: float
+) -> float:
+    """The total on average between two moments: it steps to totals[i] at times_s[i]."""
+    first, last = bisect_right(times_s, start_s), bisect_left(times_s, end_s)
+    edges_s = [start_s, *times_s[first:last], end_s]
+    values = [get_total(times_s, totals, start_s), *totals[first:last]]
+    area = sum(value * (end - begin) for value, (begin, end) in zip(values, pairwise(edges_s), strict=True))
+    return area / (end_s - start_s)
 
 
 def compute_percentile(values: Sequence[float], percent: float) -> float:

@@ -15,29 +15,22 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import lmdb
 
 from consensus.block import Block
 from consensus.errors import Fault
 from node.store.disk import make_full_fault
-from node.store.index_buffer import (
-    HEIGHT_BYTES,
-    KEY_BYTES,
-    IndexBuffer,
-    TransactionPlace,
-    pack_bound,
-    pack_height,
-    unpack_place,
-)
+from node.store.index_buffer import IndexBuffer, TransactionPlace, pack_bound, unpack_place
+from node.store.index_tables import TABLES_MAX, IndexTables
 
 log = logging.getLogger("assay.store")
+_Answer = TypeVar("_Answer")
 
-FORMAT: Final = b"1"
 MAP_BYTES_START: Final = 1 << 28  # address space, not disk; doubled when it is full
 # 33,000 transfers, some 20 MB: the larger the sorted batch, the more entries share a page that is written for them.
 BATCH_ENTRIES: Final = 100_000
@@ -47,8 +40,6 @@ MACHINE_ERRNOS: Final = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
-LAST_KEY: Final = b"last"  # meta: height and hash of the last block in here
-CHAIN_KEY: Final = b"chain"
 
 
 class Index:
@@ -74,7 +65,7 @@ class Index:
         for buffer in self._buffers():
             if buffer.last is not None:
                 return buffer.last
-        return self._read_last()
+        return self._read(self._tables.read_last)
 
     def find_transaction(self, transaction_id: bytes) -> TransactionPlace | None:
         """Where the transaction may stand; the caller compares the whole id."""
@@ -82,7 +73,7 @@ class Index:
             place = buffer.find_transaction(transaction_id)
             if place is not None:
                 return place
-        found = self._get(self._transactions, transaction_id[:KEY_BYTES])
+        found = self._read(lambda transaction: self._tables.find_transaction(transaction, transaction_id))
         return None if found is None else unpack_place(found)
 
     def find_block(self, block_hash: bytes) -> int | None:
@@ -91,8 +82,7 @@ class Index:
             height = buffer.find_block(block_hash)
             if height is not None:
                 return height
-        found = self._get(self._blocks, block_hash[:KEY_BYTES])
-        return None if found is None else int.from_bytes(found, "big")
+        return self._read(lambda transaction: self._tables.find_block(transaction, block_hash))
 
     def get_history(
         self, address: bytes, before: TransactionPlace | None, limit: int
@@ -103,7 +93,8 @@ class Index:
         for buffer in self._buffers():
             found += buffer.list_history(address, bound, limit - len(found))
         if len(found) < limit:
-            found += self._read_history(address, min([bound, *found]), limit - len(found))
+            below, wanted = min([bound, *found]), limit - len(found)
+            found += self._read(lambda opened: self._tables.list_history(opened, address, below, wanted))
         return tuple(unpack_place(place) for place in found)
 
     # --- writing --------------------------------------------------------------------------------
@@ -169,22 +160,11 @@ class Index:
             self._writing = None
 
     def _write(self, buffer: IndexBuffer) -> None:
-        assert buffer.last is not None, "a buffer with entries has a last block"
-        height, block_hash = buffer.last
-        transactions = sorted(buffer.transactions.items())
-        blocks = sorted((key, pack_height(entry)) for key, entry in buffer.blocks.items())
-        history = [
-            (address, place) for address in sorted(buffer.history) for place in buffer.history[address]
-        ]
         while True:
             try:
                 self._env.reader_check()  # one that was killed, an audit, would keep every page freed since then
                 with self._env.begin(write=True) as transaction:
-                    transaction.cursor(self._transactions).putmulti(transactions)
-                    transaction.cursor(self._blocks).putmulti(blocks)
-                    # dupdata: the default, but spelled out: one address has many places
-                    transaction.cursor(self._history).putmulti(history, dupdata=True)
-                    transaction.put(LAST_KEY, pack_height(height) + block_hash, db=self._meta)
+                    self._tables.write(transaction, buffer)
                 return
             except lmdb.MapFullError:
                 with self._resize:
@@ -198,34 +178,12 @@ class Index:
                     mend="check the disk, or delete it: it is rebuilt",
                 ) from None
 
-    def _get(self, database: Any, key: bytes) -> bytes | None:
+    def _read(self, look: Callable[[Any], _Answer]) -> _Answer:
         try:
-            with self._resize, self._env.begin(db=database) as transaction:
-                found: bytes | None = transaction.get(key)
-                return found
+            with self._resize, self._env.begin() as transaction:
+                return look(transaction)
         except lmdb.Error as error:
             raise self._damage(error) from None
-
-    def _read_history(self, address: bytes, bound: bytes, limit: int) -> Sequence[bytes]:
-        found: list[bytes] = []
-        try:
-            with self._resize, self._env.begin(db=self._history) as transaction:
-                cursor = transaction.cursor()
-                # The first place >= bound, then back; or the last one when all are below it.
-                if cursor.set_range_dup(address, bound):
-                    more = cursor.prev_dup()
-                else:
-                    more = cursor.set_key(address) and cursor.last_dup()
-                while more and len(found) < limit:
-                    found.append(cursor.value())
-                    more = cursor.prev_dup()
-        except lmdb.Error as error:
-            raise self._damage(error) from None
-        return found
-
-    def _read_last(self) -> tuple[int, bytes]:
-        data = self._get(self._meta, LAST_KEY)
-        return (0, b"") if data is None else (int.from_bytes(data[:HEIGHT_BYTES], "big"), data[HEIGHT_BYTES:])
 
     def _damage(self, error: lmdb.Error) -> Fault:
         return Fault(f"cannot be read ({error})", field=str(self._folder), mend="delete it: it is rebuilt")
@@ -235,9 +193,9 @@ class Index:
         if not reason:
             try:
                 self._open()
-                with self._env.begin(db=self._meta) as transaction:
-                    chain = transaction.get(CHAIN_KEY)
-                if chain == FORMAT + self._chain:
+                with self._env.begin() as transaction:
+                    is_ours = self._tables.is_of(transaction, self._chain)
+                if is_ours:
                     return
                 reason = "is of another chain or format"
             except lmdb.Error as error:
@@ -274,18 +232,12 @@ class Index:
         if not is_new:
             size = max(size, 2 * (self._folder / "data.mdb").stat().st_size)
         self._env = lmdb.open(
-            str(self._folder), map_size=size, max_dbs=4, sync=False, metasync=False, readahead=False
+            str(self._folder), map_size=size, max_dbs=TABLES_MAX, sync=False, metasync=False, readahead=False
         )
-        self._open_databases(is_new)
-
-    def _open_databases(self, is_new: bool) -> None:
-        self._meta = self._env.open_db(b"meta")
-        self._transactions = self._env.open_db(b"transactions")
-        self._blocks = self._env.open_db(b"blocks")
-        self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True)
+        self._tables = IndexTables(self._env, create=True)
         if is_new:
             with self._env.begin(write=True) as transaction:
-                transaction.put(CHAIN_KEY, FORMAT + self._chain, db=self._meta)
+                self._tables.write_chain(transaction, self._chain)
 
     def _close_env(self) -> None:
         if self._env is not None:

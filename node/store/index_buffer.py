@@ -1,7 +1,7 @@
 """What an index answers, its keys, and entries of final blocks held in memory.
 
     transactions  first 16 bytes of the id -> place      blocks  first 16 bytes of the hash -> height
-    history       address -> places, sorted              place   height 6 | index 2, big-endian
+    history       address -> places, ascending           place   height 6 | index 2, big-endian
 
 Half an id is enough: who finds two ids that share it (2^64 hashes) makes his own two transactions hard
 to look up; whoever reads a place compares the whole id with the block.
@@ -75,6 +75,7 @@ class IndexBuffer:
         self.blocks: dict[bytes, int] = {}
         self.history: dict[bytes, list[bytes]] = {}  # ascending, for blocks come in order
         self.entries = 0
+        self.first_height = 0  # of the blocks in here; 0: there are none
         self.last: tuple[int, bytes] | None = None
 
     def add(self, block: Block) -> None:
@@ -87,6 +88,7 @@ class IndexBuffer:
             history.setdefault(tx.sender, []).append(place)
             if tx.receiver != tx.sender:
                 history.setdefault(tx.receiver, []).append(place)
+        self.first_height = self.first_height or block.header.height
         self.blocks[block.hash[:KEY_BYTES]] = block.header.height
         self.entries += 1 + 3 * len(block.transactions)
         self.last = (block.header.height, block.hash)

@@ -12,8 +12,8 @@ import lmdb
 
 from consensus.block import Block
 from consensus.errors import Rejected
-from node.store.index import CHAIN_KEY, FORMAT, LAST_KEY
-from node.store.index_buffer import HEIGHT_BYTES, KEY_BYTES, pack_height, pack_place
+from node.store.index_buffer import pack_place
+from node.store.index_tables import TABLES_MAX, IndexTables
 
 
 class IndexReader:
@@ -22,19 +22,21 @@ class IndexReader:
     def __init__(self, folder: Path) -> None:
         """Raises Rejected when it cannot be read."""
         try:
-            self._env = lmdb.open(str(folder), max_dbs=4, readonly=True, create=False, readahead=False)
-            self._meta = self._env.open_db(b"meta", create=False)
-            self._transactions = self._env.open_db(b"transactions", create=False)
-            self._blocks = self._env.open_db(b"blocks", create=False)
-            self._history = self._env.open_db(b"history", dupsort=True, dupfixed=True, create=False)
-            with self._env.begin(db=self._meta) as transaction:
-                self.chain: bytes = (transaction.get(CHAIN_KEY) or b"").removeprefix(FORMAT)
-                data: bytes = transaction.get(LAST_KEY) or bytes(HEIGHT_BYTES)
+            self._env = lmdb.open(
+                str(folder), max_dbs=TABLES_MAX, readonly=True, create=False, readahead=False
+            )
+            self._tables = IndexTables(self._env, create=False)
+            with self._env.begin() as transaction:
+                self.last_height, _ = self._tables.read_last(transaction)
         except lmdb.Error as error:
             raise Rejected(
                 f"cannot be read ({error})", field="index", mend="delete index/: the node rebuilds it"
             ) from None
-        self.last_height = int.from_bytes(data[:HEIGHT_BYTES], "big")
+
+    def is_of(self, chain: bytes) -> bool:
+        """Whether it is of this chain, and in the format that nodes read."""
+        with self._env.begin() as transaction:
+            return self._tables.is_of(transaction, chain)
 
     def find_difference(self, block: Block) -> str | None:
         """What the index says wrongly, or not at all, about a final block; None when all is there."""
@@ -45,16 +47,17 @@ class IndexReader:
 
     def _find_difference(self, block: Block) -> str | None:
         height = block.header.height
+        tables = self._tables
         with self._env.begin() as transaction:
-            if transaction.get(block.hash[:KEY_BYTES], db=self._blocks) != pack_height(height):
+            segment = tables.find_segment(transaction, height)
+            if segment is None or tables.find_block(transaction, block.hash) != height:
                 return "the block's hash is missing or elsewhere"
-            cursor = transaction.cursor(db=self._history)
             for index, tx in enumerate(block.transactions):
                 place = pack_place(height, index)
-                if transaction.get(tx.id[:KEY_BYTES], db=self._transactions) != place:
+                if tables.get_place(transaction, segment, tx.id) != place:
                     return f"transaction {index} is missing or elsewhere"
                 for address in {tx.sender, tx.receiver}:
-                    if not cursor.set_key_dup(address, place):
+                    if not tables.has_history(transaction, segment, address, place):
                         return f"the history of 0x{address.hex()} lacks transaction {index}"
         return None
 

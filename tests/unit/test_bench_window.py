@@ -82,6 +82,14 @@ def test_a_backlog_that_runs_away_grows() -> None:
     assert compute_mean_backlog(submitted, (TIMES, TOTALS), 4.0, 5.0) > 2 * early
 
 
+def test_a_standstill_counts_for_as_long_as_it_lasts_wherever_it_falls() -> None:
+    times_s = [float(second) for second in range(11)]
+    totals = [100 * second for second in range(11)]
+    for second in range(1, 10):  # what came with this second is final half a second late
+        late = [*times_s[:second], second + 0.5, *times_s[second + 1 :]]
+        assert compute_mean_backlog((times_s, totals), (late, totals), 0.0, 10.0) == pytest.approx(5)
+
+
 def test_counts_of_several_processes_become_one_rising_line() -> None:
     assert merge_counts([[(1.0, 5), (3.0, 5)], [(2.0, 10)]]) == ([1.0, 2.0, 3.0], [5, 15, 20])
 

@@ -16,6 +16,7 @@ from consensus.errors import Fault
 from node.simulation.memory_disk import MemoryDisk
 from node.simulation.process_disk import ProcessDisk
 from node.store import index as index_module
+from node.store import index_tables
 from node.store.index import Index
 from node.store.index_reader import IndexReader
 from tests.chain_factory import ChainFactory
@@ -88,11 +89,13 @@ def expect_history(factory: ChainFactory, address: bytes) -> list[tuple[int, int
     return sorted(places, reverse=True)
 
 
+@pytest.mark.parametrize("segment", [1, 7, 500_000])
 @pytest.mark.parametrize("batch", [1, 7, 25, 10_000])
 def test_everything_is_found_wherever_it_lies(
-    batch: int, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch: int, segment: int, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "BATCH_ENTRIES", batch)
+    monkeypatch.setattr(index_tables, "SEGMENT_TRANSACTIONS", segment)
     index = open_index(tmp_path)
     for block in factory.blocks:
         index.add_block(block)
@@ -109,16 +112,17 @@ def test_everything_is_found_wherever_it_lies(
     index.close()
 
 
-@given(limit=st.integers(1, 9), cut=st.integers(0, 20))
+@given(limit=st.integers(1, 9), cuts=st.sets(st.integers(0, 20)), segment=st.sampled_from([1, 10, 500_000]))
 def test_pages_of_a_history_join_without_a_gap(
-    limit: int, cut: int, factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory
+    limit: int, cuts: set[int], segment: int, factory: ChainFactory, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     index = open_index(tmp_path_factory.mktemp("index"))
-    for block in factory.blocks[:cut]:
-        index.add_block(block)
-    index.flush()
-    for block in factory.blocks[cut:]:
-        index.add_block(block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_tables, "SEGMENT_TRANSACTIONS", segment)
+        for number, block in enumerate(factory.blocks):
+            if number in cuts:
+                index.flush()
+            index.add_block(block)
     address, found, before = factory.keys[1].address, [], None
     while page := index.get_history(address, before, limit):
         assert len(page) <= limit
@@ -359,15 +363,49 @@ def test_an_index_that_was_open_when_the_machine_went_down_is_rebuilt(
     again.close()
 
 
-def test_a_reader_beside_the_writer_finds_what_differs(factory: ChainFactory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("segment", [1, 7, 500_000])
+def test_a_reader_beside_the_writer_finds_what_differs(
+    segment: int, factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_tables, "SEGMENT_TRANSACTIONS", segment)
     index = open_index(tmp_path)
     for block in factory.blocks[:10]:
         index.add_block(block)
-    index.flush()
+        if block.header.height % 2 == 0:
+            index.flush()
     # A second handle in one process is not LMDB's way: the writer is closed first.
     index.close()
     reader = IndexReader(tmp_path / "index")
-    assert (reader.last_height, reader.chain) == (10, CHAIN)
+    assert reader.last_height == 10
+    assert [reader.is_of(chain) for chain in (CHAIN, b"\x01" * 32)] == [True, False]
     assert all(reader.find_difference(block) is None for block in factory.blocks[:10])
     assert reader.find_difference(factory.blocks[10]) == "the block's hash is missing or elsewhere"
     reader.close()
+
+
+def read_segments(path: Path) -> dict[int, int]:
+    """Height of the first block and transactions of each segment."""
+    with (
+        lmdb.open(str(path / "index"), max_dbs=index_tables.TABLES_MAX, readonly=True) as env,
+        env.begin(db=env.open_db(b"segments", create=False)) as transaction,
+    ):
+        return {
+            int.from_bytes(key, "big"): int.from_bytes(value, "big") for key, value in transaction.cursor()
+        }
+
+
+def test_a_full_segment_is_left_alone_and_the_next_one_begun(
+    factory: ChainFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_tables, "SEGMENT_TRANSACTIONS", 13)
+    index = open_index(tmp_path)
+    for block in factory.blocks[:19]:  # three transactions in each
+        index.add_block(block)
+        if block.header.height in (2, 4, 6, 7, 8, 10, 12, 14, 16, 18):
+            index.flush()
+    index.close()
+    assert read_segments(tmp_path) == {1: 18, 7: 18, 13: 18, 19: 3}
+    again = open_index(tmp_path)  # goes on in the one that is not full
+    again.add_block(factory.blocks[19])
+    again.close()
+    assert read_segments(tmp_path) == {1: 18, 7: 18, 13: 18, 19: 6}
